@@ -1,0 +1,70 @@
+"""URLs and names in URLs: joining, quoting, and where a redirect may lead.
+
+Rules of this file: pure functions over text; no request, no configuration. ``safe_next`` is the
+only place that decides whether a redirect target given by a client is followed.
+
+Sources: RFC 3986; the redirect rules are those of JupyterHub 6's ``get_next_url``.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, urlsplit
+
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+
+
+def url_path_join(*pieces: str) -> str:
+    """Join path pieces with exactly one slash between them.
+
+    A leading slash of the first and a trailing slash of the last piece are kept:
+    ``url_path_join("/a/", "/b/")`` is ``/a/b/``.
+    """
+    leading = pieces[0].startswith("/")
+    trailing = pieces[-1].endswith("/")
+    inner = "/".join(part for part in (piece.strip("/") for piece in pieces) if part)
+    result = ("/" if leading else "") + inner + ("/" if trailing else "")
+    return "/" if result == "//" else result
+
+
+def url_prefix(text: str) -> str:
+    """Return ``text`` with one slash at each end, as base URLs are kept."""
+    inner = text.strip("/")
+    return f"/{inner}/" if inner else "/"
+
+
+def escape_name(name: str) -> str:
+    """Return a user's or server's name as it stands in a URL path (``@`` and ``~`` stay)."""
+    return quote(name, safe="@~")
+
+
+def safe_next(target: str, own_hosts: tuple[str, ...]) -> str | None:
+    """Return ``target`` as a path on this origin, or None when it leads anywhere else.
+
+    ``own_hosts`` are the values of ``Host`` under which this hub is known (``name[:port]``).
+    An absolute URL of an own host is cut down to path, query and fragment. The result starts
+    with exactly one slash and holds no backslash, control character or space.
+    """
+    if not target or len(target) > 8192 or _CONTROL.search(target):
+        return None
+    target = target.replace("\\", "%5C")
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return None
+    if parts.scheme or parts.netloc:
+        if parts.scheme not in ("", "http", "https") or parts.netloc not in own_hosts:
+            return None
+    elif not target.startswith("/"):
+        return None
+    path = "/" + parts.path.lstrip("/")
+    if parts.query:
+        path += "?" + parts.query
+    if parts.fragment:
+        path += "#" + parts.fragment
+    return path
+
+
+def is_local_path(path: str, prefix: str) -> bool:
+    """Return whether ``path`` lies at or below ``prefix`` (which ends with a slash)."""
+    return path == prefix[:-1] or path.startswith(prefix)
