@@ -1,0 +1,213 @@
+"""Who is who: users, their sessions and tokens, and the link that makes the first owner.
+
+Rules of this file: rows in, rows out, with secrets only ever stored hashed. It decides who
+somebody is, never what they may do (:mod:`minihub.roles`), and knows no HTTP.
+
+Threads: any; each function opens the session or transaction it needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from . import clock, tokens
+from .models import OwnerLink, Session, Token, User
+from .store import Store
+
+OWNER_LINK_LIFETIME_S = 1800
+#: Activity of a token is written at most this often.
+TOKEN_ACTIVITY_STEP_S = 60
+
+
+def fingerprint(secret: str) -> str:
+    """Return the SHA-256 under which a secret of 256 random bits is stored and found."""
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Login:
+    """A valid login: the user's row and the browser's session id."""
+
+    user: User
+    session: Session
+
+
+class Accounts:
+    """The store's users, sessions and tokens."""
+
+    def __init__(self, store: Store, *, session_lifetime_s: float) -> None:
+        self.store = store
+        self.session_lifetime_s = session_lifetime_s
+
+    # -- users -----------------------------------------------------------------------------
+
+    def user(self, name: str) -> User | None:
+        """Return the user of that (normalised) name."""
+        with self.store.session():
+            return User.get_or_none(User.name == name)
+
+    def ensure_user(self, name: str, *, admin: bool | None = None) -> tuple[User, bool]:
+        """Return ``(user, created)``; with ``admin`` given the flag is set to it."""
+        with self.store.transaction():
+            user = User.get_or_none(User.name == name)
+            created = user is None
+            if user is None:
+                user = User.create(name=name, admin=bool(admin), created=clock.now_text())
+            elif admin is not None and user.admin != admin:
+                user.admin = admin
+                user.save(only=[User.admin])
+            if user.admin:
+                OwnerLink.delete().execute()  # the link dies with the first admin
+            return user, created
+
+    def has_users(self) -> bool:
+        """Return whether anybody is in the user table."""
+        with self.store.session():
+            return User.select().exists()
+
+    def is_admin(self, name: str) -> bool:
+        """Return whether the database knows ``name`` as an admin."""
+        user = self.user(name)
+        return user is not None and user.admin
+
+    # -- sessions --------------------------------------------------------------------------
+
+    def start_session(self, user: User, session_id: str) -> str:
+        """Record a login and return the key for its cookie."""
+        key = tokens.new_token()
+        with self.store.transaction():
+            oldest = clock.isoformat(clock.after(-self.session_lifetime_s))
+            Session.delete().where(Session.created < oldest).execute()
+            Session.create(
+                user=user, hashed=fingerprint(key), session_id=session_id, created=clock.now_text()
+            )
+        return key
+
+    def login(self, key: str) -> Login | None:
+        """Return the login whose cookie key is ``key``; None when it ended or is too old."""
+        with self.store.session():
+            session = (
+                Session.select(Session, User)
+                .join(User)
+                .where(Session.hashed == fingerprint(key))
+                .first()
+            )
+        if session is None:
+            return None
+        if clock.parse(session.created) < clock.after(-self.session_lifetime_s):
+            return None
+        return Login(session.user, session)
+
+    def end_session(self, session: Session) -> None:
+        """End one login and revoke every token that came out of it."""
+        with self.store.transaction():
+            Session.delete().where(Session.id == session.id).execute()
+            if session.session_id:
+                Token.delete().where(
+                    Token.user == session.user_id, Token.session_id == session.session_id
+                ).execute()
+
+    # -- tokens ----------------------------------------------------------------------------
+
+    def issue_token(
+        self,
+        *,
+        user_id: int | None = None,
+        service_id: int | None = None,
+        server_id: int | None = None,
+        oauth_client_id: int | None = None,
+        note: str = "",
+        scopes: list[str] | None = None,
+        session_id: str = "",
+        expires_in_s: float | None = None,
+        plain: str | None = None,
+    ) -> tuple[Token, str]:
+        """Store a new token of exactly one owner and return ``(row, plain text)``.
+
+        ``scopes`` default to ``["inherit"]``: everything its owner may do. ``expires_in_s``
+        None means that it does not expire. ``plain`` registers a token made elsewhere.
+        """
+        secret = plain or tokens.new_token()
+        with self.store.transaction():
+            row = Token.create(
+                user=user_id,
+                service=service_id,
+                server=server_id,
+                oauth_client=oauth_client_id,
+                prefix=secret[: tokens.PREFIX_LENGTH],
+                hashed=tokens.hash_token(secret),
+                note=note,
+                scopes=["inherit"] if scopes is None else scopes,
+                session_id=session_id,
+                created=clock.now_text(),
+                expires_at=None
+                if expires_in_s is None
+                else clock.isoformat(clock.after(expires_in_s)),
+            )
+        return row, secret
+
+    def find_token(self, plain: str) -> Token | None:
+        """Return the live token whose plain text this is; expired ones are no tokens."""
+        if len(plain) > 1024 or not plain.isascii():
+            return None
+        with self.store.session():
+            candidates = list(
+                Token.select().where(Token.prefix == plain[: tokens.PREFIX_LENGTH])
+            )
+        for row in candidates:
+            if tokens.check_token(plain, row.hashed):
+                return None if row.expires_at and row.expires_at <= clock.now_text() else row
+        return None
+
+    def live(self) -> Any:
+        """Return the condition that a token has not expired."""
+        return Token.expires_at.is_null() | (Token.expires_at > clock.now_text())
+
+    def touch_token(self, row: Token) -> None:
+        """Note that a token was used, in coarse steps."""
+        limit = clock.isoformat(clock.after(-TOKEN_ACTIVITY_STEP_S))
+        if row.last_activity is None or row.last_activity < limit:
+            row.last_activity = clock.now_text()
+            with self.store.transaction():
+                Token.update(last_activity=row.last_activity).where(Token.id == row.id).execute()
+
+    # -- the first owner -------------------------------------------------------------------
+
+    def new_owner_link(self, uid: int) -> str | None:
+        """Return a fresh one-time code for the first admin; None when there is an admin.
+
+        ``uid`` is the operating system's user who asked for it. Earlier codes end.
+        """
+        code = secrets.token_urlsafe(24)
+        with self.store.transaction():
+            if User.select().where(User.admin).exists():
+                return None
+            OwnerLink.delete().execute()
+            expires = clock.isoformat(clock.after(OWNER_LINK_LIFETIME_S))
+            OwnerLink.create(hashed=fingerprint(code), expires_at=expires, uid=uid)
+        return code
+
+    def owner_link(self, code: str) -> OwnerLink | None:
+        """Return the link of that code while it is good, without spending it."""
+        with self.store.session():
+            return OwnerLink.get_or_none(
+                OwnerLink.hashed == fingerprint(code), OwnerLink.expires_at > clock.now_text()
+            )
+
+    def spend_owner_link(self, code: str, name: str) -> User | None:
+        """Make ``name`` the first admin and end the link; None when the link is not good."""
+        with self.store.transaction():
+            spent = (
+                OwnerLink.delete()
+                .where(
+                    OwnerLink.hashed == fingerprint(code),
+                    OwnerLink.expires_at > clock.now_text(),
+                )
+                .execute()
+            )
+            if not spent:
+                return None
+            return self.ensure_user(name, admin=True)[0]

@@ -1,0 +1,224 @@
+"""The tables, as peewee models.
+
+Rules of this file: columns, keys and indexes only; no behaviour beyond (de)serialising JSON
+columns, no connection handling (that is :mod:`minihub.store`'s). Dates are text as
+:func:`minihub.clock.isoformat` writes them, so that lists need no conversion and text order is
+time order. Secrets are stored hashed (:mod:`minihub.tokens`), beside a short prefix where a row
+must be found by its secret.
+
+Threads: any thread that has a connection from the store.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from peewee import (
+    AutoField,
+    BooleanField,
+    CharField,
+    CompositeKey,
+    ForeignKeyField,
+    IntegerField,
+    Model,
+    TextField,
+)
+
+
+class JSONColumn(TextField):
+    """Any JSON value, kept as text so that every database can hold it."""
+
+    def db_value(self, value: Any) -> str | None:
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    def python_value(self, value: str | None) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class DateColumn(CharField):
+    """A date-time as ISO 8601 text in UTC, 27 characters."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=32, **kwargs)
+
+
+class Table(Model):
+    """Base of all tables."""
+
+    class Meta:
+        legacy_table_names = False
+
+
+class Meta(Table):
+    """Facts about the database itself: ``program``, ``schema_version``, ``created``."""
+
+    key = CharField(primary_key=True, max_length=64)
+    value = CharField(max_length=255)
+
+    class Meta:
+        table_name = "minihub_meta"
+
+
+class User(Table):
+    """A person who may log in. ``name`` is the normalised name."""
+
+    id = AutoField()
+    name = CharField(max_length=255, unique=True)
+    admin = BooleanField(default=False, index=True)
+    created = DateColumn()
+    last_activity = DateColumn(null=True, index=True)
+    auth_state = TextField(null=True)
+
+    class Meta:
+        table_name = "users"
+
+
+class Group(Table):
+    """A named set of users with free ``properties``."""
+
+    id = AutoField()
+    name = CharField(max_length=255, unique=True)
+    properties = JSONColumn(default=dict)
+
+    class Meta:
+        table_name = "user_groups"
+
+
+class GroupMember(Table):
+    """One user's membership in one group."""
+
+    group = ForeignKeyField(Group, on_delete="CASCADE")
+    user = ForeignKeyField(User, on_delete="CASCADE")
+
+    class Meta:
+        table_name = "group_members"
+        primary_key = CompositeKey("group", "user")
+
+
+class Service(Table):
+    """A program that uses the hub's API under its own name."""
+
+    id = AutoField()
+    name = CharField(max_length=255, unique=True)
+    admin = BooleanField(default=False)
+    url = CharField(max_length=1024, default="")
+    info = JSONColumn(default=dict)
+    display = BooleanField(default=True)
+    from_config = BooleanField(default=True)
+
+    class Meta:
+        table_name = "services"
+
+
+class OAuthClient(Table):
+    """A server or service that logs people in through the hub (RFC 6749, section 2)."""
+
+    id = AutoField()
+    identifier = CharField(max_length=255, unique=True)
+    description = CharField(max_length=1024, default="")
+    secret = CharField(max_length=255)
+    redirect_uri = CharField(max_length=1024)
+    allowed_scopes = JSONColumn(default=list)
+
+    class Meta:
+        table_name = "oauth_clients"
+
+
+class Server(Table):
+    """One server of a user. ``target`` is set while it runs; ``state`` is the spawner's own."""
+
+    id = AutoField()
+    user = ForeignKeyField(User, on_delete="CASCADE")
+    name = CharField(max_length=255)
+    display_name = CharField(max_length=255, default="")
+    target = CharField(max_length=1024, null=True)
+    state = JSONColumn(default=dict)
+    user_options = JSONColumn(default=dict)
+    started = DateColumn(null=True)
+    last_activity = DateColumn(null=True)
+    oauth_client = ForeignKeyField(OAuthClient, null=True, on_delete="SET NULL")
+
+    class Meta:
+        table_name = "servers"
+        indexes = ((("user", "name"), True),)
+
+
+class Token(Table):
+    """An API token of a user or a service; ``server`` is set on a server's own token."""
+
+    id = AutoField()
+    user = ForeignKeyField(User, null=True, on_delete="CASCADE")
+    service = ForeignKeyField(Service, null=True, on_delete="CASCADE")
+    server = ForeignKeyField(Server, null=True, on_delete="CASCADE")
+    oauth_client = ForeignKeyField(OAuthClient, null=True, on_delete="CASCADE")
+    prefix = CharField(max_length=16, index=True)
+    hashed = CharField(max_length=255)
+    note = CharField(max_length=1024, default="")
+    scopes = JSONColumn(default=list)
+    session_id = CharField(max_length=64, default="", index=True)
+    created = DateColumn()
+    last_activity = DateColumn(null=True)
+    expires_at = DateColumn(null=True, index=True)
+
+    class Meta:
+        table_name = "api_tokens"
+
+
+class OAuthCode(Table):
+    """An authorization code, good for one exchange (RFC 6749, section 4.1.2)."""
+
+    id = AutoField()
+    client = ForeignKeyField(OAuthClient, on_delete="CASCADE")
+    user = ForeignKeyField(User, on_delete="CASCADE")
+    hashed = CharField(max_length=64, unique=True)
+    redirect_uri = CharField(max_length=1024)
+    scopes = JSONColumn(default=list)
+    session_id = CharField(max_length=64, default="")
+    challenge = CharField(max_length=255, default="")
+    challenge_method = CharField(max_length=16, default="")
+    expires_at = DateColumn(index=True)
+
+    class Meta:
+        table_name = "oauth_codes"
+
+
+class Session(Table):
+    """One login in one browser; the login cookie carries the key whose hash stands here."""
+
+    id = AutoField()
+    user = ForeignKeyField(User, on_delete="CASCADE")
+    hashed = CharField(max_length=64, unique=True)
+    session_id = CharField(max_length=64, default="")
+    created = DateColumn(index=True)
+
+    class Meta:
+        table_name = "sessions"
+
+
+class OwnerLink(Table):
+    """A one-time link that makes the first admin."""
+
+    id = AutoField()
+    hashed = CharField(max_length=64, unique=True)
+    expires_at = DateColumn()
+    uid = IntegerField()
+
+    class Meta:
+        table_name = "owner_links"
+
+
+#: Every table, parents before children.
+TABLES: tuple[type[Table], ...] = (
+    Meta,
+    User,
+    Group,
+    GroupMember,
+    Service,
+    OAuthClient,
+    Server,
+    Token,
+    OAuthCode,
+    Session,
+    OwnerLink,
+)

@@ -1,0 +1,135 @@
+"""One server's life as a state machine, with its progress events.
+
+Rules of this file: it decides which moves are allowed and keeps what watchers need (state,
+failure, events); it starts nothing and knows no database, no proxy, no HTTP. Every move carries
+its arrow as a comment where it is made, in :mod:`minihub.hub`.
+
+Threads: any. ``_changed`` is the server's own lock and guards state only; nobody waits for a
+process or the network while holding it.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from datetime import datetime
+from typing import Any
+
+from . import clock
+from .errors import SpawnError
+
+
+class State(enum.Enum):
+    """Where a server stands. SPAWNING and STOPPING are what the API calls pending."""
+
+    STOPPED = "stopped"
+    SPAWNING = "spawn"
+    READY = "ready"
+    STOPPING = "stop"
+
+
+_MOVES = {
+    State.STOPPED: {State.SPAWNING, State.READY},
+    State.SPAWNING: {State.READY, State.STOPPING, State.STOPPED},
+    State.READY: {State.STOPPING, State.STOPPED},
+    State.STOPPING: {State.STOPPED, State.READY},
+}
+
+
+class Server:
+    """One (user, server name) and what it is doing now."""
+
+    def __init__(self, user_id: int, user_name: str, name: str) -> None:
+        self.user_id = user_id
+        self.user_name = user_name
+        self.name = name
+        self.row_id: int | None = None
+        #: The spawner of the present or last run.
+        self.spawner: Any = None
+        #: ``http://host:port`` of the running server.
+        self.target: str | None = None
+        self.started: datetime | None = None
+        #: Why the last start failed; None after a success or before any start.
+        self.failure: SpawnError | None = None
+        #: Set to make a start under way give up.
+        self.cancelled = threading.Event()
+        self._state = State.STOPPED
+        self._since = clock.monotonic()
+        self._events: list[dict[str, Any]] = []
+        self._changed = threading.Condition()
+
+    @property
+    def full_name(self) -> str:
+        """``user/server``, as access scopes and logs name it."""
+        return f"{self.user_name}/{self.name}"
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def pending(self) -> str | None:
+        """``spawn``, ``stop`` or None, as the REST API shows it."""
+        return self._state.value if self._state in (State.SPAWNING, State.STOPPING) else None
+
+    @property
+    def ready(self) -> bool:
+        return self._state is State.READY
+
+    @property
+    def active(self) -> bool:
+        return self._state is not State.STOPPED
+
+    def seconds_in_state(self) -> float:
+        """Return how long the server has been in its present state."""
+        return clock.monotonic() - self._since
+
+    def move(self, target: State, *, only_from: State | None = None) -> bool:
+        """Go to ``target``; return False, changing nothing, when that move is not allowed.
+
+        With ``only_from`` the move also needs exactly that present state.
+        """
+        with self._changed:
+            if only_from is not None and self._state is not only_from:
+                return False
+            if target not in _MOVES[self._state]:
+                return False
+            self._state = target
+            self._since = clock.monotonic()
+            if target is State.SPAWNING:
+                self.failure = None
+                self.cancelled.clear()
+                self._events = [{"progress": 0, "message": "Server requested"}]
+            self._changed.notify_all()
+            return True
+
+    def add_event(self, event: dict[str, Any]) -> None:
+        """Append a progress event ``{progress: 0–100, message: str, …}`` and wake watchers."""
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+
+    def events_after(self, index: int, timeout_s: float) -> list[dict[str, Any]]:
+        """Return the events from ``index`` on, waiting up to ``timeout_s`` for the first.
+
+        Returns an empty list at the deadline, or at once when no start is under way.
+        """
+        deadline = clock.monotonic() + timeout_s
+        with self._changed:
+            while len(self._events) <= index and self._state is State.SPAWNING:
+                left = deadline - clock.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            return self._events[index:]
+
+    def wait_settled(self, timeout_s: float) -> bool:
+        """Wait until nothing is pending; return whether that is so."""
+        deadline = clock.monotonic() + timeout_s
+        with self._changed:
+            while self._state in (State.SPAWNING, State.STOPPING):
+                left = deadline - clock.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(left)
+            return True

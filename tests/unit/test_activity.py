@@ -1,0 +1,58 @@
+"""Activity moves forward only, in steps worth writing."""
+
+from datetime import timedelta
+
+import pytest
+
+from minihub import clock, models
+from minihub.activity import Activity
+from minihub.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(f"{tmp_path}/hub.sqlite")
+    store.open()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def rows(store):
+    with store.transaction():
+        user = models.User.create(name="ada", created=clock.now_text())
+        return user.id, models.Server.create(user=user, name="").id
+
+
+def seen(table, row_id):
+    return table.get_by_id(row_id).last_activity
+
+
+def test_server_activity_is_also_its_users(store, rows):
+    user_id, server_id = rows
+    when = clock.after(-100)
+    Activity(store).server(server_id, user_id, when)
+    assert seen(models.Server, server_id) == seen(models.User, user_id) == clock.isoformat(when)
+
+
+def test_time_never_moves_back(store, rows):
+    activity = Activity(store)
+    activity.user(rows[0], clock.after(-100))
+    before = seen(models.User, rows[0])
+    activity.user(rows[0], clock.after(-5000))
+    assert seen(models.User, rows[0]) == before
+
+
+def test_small_steps_are_not_written(store, rows):
+    activity = Activity(store)
+    start = clock.after(-100)
+    activity.user(rows[0], start)
+    activity.user(rows[0], start + timedelta(seconds=20))
+    assert seen(models.User, rows[0]) == clock.isoformat(start)
+    activity.user(rows[0], start + timedelta(seconds=31))
+    assert seen(models.User, rows[0]) > clock.isoformat(start)
+
+
+def test_future_is_cut_to_the_present(store, rows):
+    Activity(store).user(rows[0], clock.after(3000))
+    assert seen(models.User, rows[0]) <= clock.now_text()

@@ -1,0 +1,167 @@
+"""Plain functions and coroutines are called in one way."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from minihub import aio
+
+
+@pytest.fixture(autouse=True)
+def closed_loop():
+    """End the loop after each test, so that none leaks into the next."""
+    yield
+    aio.close()
+    assert "minihub-asyncio" not in {thread.name for thread in threading.enumerate()}
+
+
+async def name_of_thread() -> str:
+    await asyncio.sleep(0)
+    return threading.current_thread().name
+
+
+def test_plain_function_runs_in_the_callers_thread_without_asyncio():
+    """A hub without coroutines never pays for asyncio."""
+    code = "import sys; from minihub import aio; assert aio.call(max, 1, 2) == 2; "
+    code += "aio.close(); assert 'asyncio' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert aio.call(threading.current_thread) is threading.current_thread()
+
+
+def test_coroutine_function_result_is_returned():
+    async def add(one, *, two):
+        await asyncio.sleep(0)
+        return one + two
+
+    assert aio.call(add, 1, two=2) == 3
+
+
+def test_plain_function_returning_an_awaitable_is_awaited():
+    class Later:
+        def __await__(self):
+            yield from asyncio.sleep(0).__await__()
+            return "came"
+
+    assert aio.call(Later) == "came"
+    assert aio.call(lambda: name_of_thread()) == "minihub-asyncio"
+
+
+def test_all_coroutines_share_one_loop_from_any_thread():
+    loops = []
+
+    async def remember():
+        loops.append(asyncio.get_running_loop())
+
+    threads = [threading.Thread(target=aio.call, args=(remember,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loops) == 8 and len(set(loops)) == 1
+
+
+def test_exceptions_come_out_as_they_are():
+    async def fail():
+        raise KeyError("who")
+
+    def fail_plainly():
+        raise LookupError("where")
+
+    with pytest.raises(KeyError, match="who"):
+        aio.call(fail)
+    with pytest.raises(LookupError, match="where"):
+        aio.call(fail_plainly)
+
+
+def test_timeout_cancels_the_coroutine():
+    ended = threading.Event()
+
+    async def forever():
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    with pytest.raises(TimeoutError, match="0.05 s"):
+        aio.call(forever, timeout_s=0.05)
+    assert ended.wait(5)
+
+
+def test_call_on_the_loops_own_thread_is_refused_instead_of_hanging():
+    async def outer():
+        return aio.call(name_of_thread)
+
+    with pytest.raises(RuntimeError, match="use await"):
+        aio.call(outer, timeout_s=5)
+
+
+def test_close_cancels_what_runs_and_a_later_call_starts_anew():
+    started = threading.Event()
+    seen = []
+
+    async def forever():
+        started.set()
+        await asyncio.sleep(3600)
+
+    def caller():
+        try:
+            aio.call(forever)
+        except RuntimeError as error:
+            seen.append(str(error))
+
+    thread = threading.Thread(target=caller)
+    thread.start()
+    assert started.wait(5)
+    aio.close()
+    thread.join(5)
+    assert seen == ["the call was cancelled because the program stops"]
+    assert aio.call(name_of_thread) == "minihub-asyncio"
+
+
+def test_close_warns_of_a_coroutine_that_will_not_end(caplog, monkeypatch):
+    monkeypatch.setattr(aio, "CLOSE_TIMEOUT_S", 0.05)
+    release = threading.Event()
+    inside = threading.Event()
+
+    async def stubborn():
+        inside.set()
+        release.wait(5)
+
+    caller = threading.Thread(target=aio.call, args=(stubborn,))
+    caller.start()
+    assert inside.wait(5)
+    loop_thread = next(t for t in threading.enumerate() if t.name == "minihub-asyncio")
+    aio.close()
+    assert "did not end" in caplog.text
+    release.set()
+    caller.join(5)
+    loop_thread.join(5)
+
+
+class Base:
+    @aio.either
+    def work(self, value):
+        """Double a value, slowly."""
+        time.sleep(0.01)
+        return value * 2, threading.current_thread().name
+
+
+def test_either_runs_plainly_outside_the_loop():
+    assert Base().work(2) == (4, threading.current_thread().name)
+    assert Base.work.__doc__ == "Double a value, slowly."
+
+
+def test_either_can_be_awaited_and_does_not_hold_up_the_loop():
+    class Custom(Base):
+        async def work(self, value):
+            return await super().work(value)
+
+    doubled, thread = aio.call(Custom().work, 3)
+    assert doubled == 6
+    assert thread not in ("minihub-asyncio", threading.current_thread().name)

@@ -1,0 +1,98 @@
+"""Paths, names in paths, and where a redirect may lead."""
+
+import pytest
+
+from minihub.urls import escape_name, is_local_path, safe_next, url_path_join, url_prefix
+
+HOSTS = ("hub.example:8000",)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "joined"),
+    [
+        (("/", "hub"), "/hub"),
+        (("/a/", "/b/"), "/a/b/"),
+        (("a", "b"), "a/b"),
+        (("/", "/"), "/"),
+        (("/x/", "", "y"), "/x/y"),
+    ],
+)
+def test_join_puts_one_slash_between(pieces, joined):
+    assert url_path_join(*pieces) == joined
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"), [("", "/"), ("/", "/"), ("x", "/x/"), ("/x/y", "/x/y/"), ("//x//", "/x/")]
+)
+def test_prefix_has_a_slash_at_each_end(text, prefix):
+    assert url_prefix(text) == prefix
+
+
+def test_escape_keeps_at_and_tilde_and_nothing_else_special():
+    assert escape_name("ada@x~y") == "ada@x~y"
+    assert escape_name("a/b c%") == "a%2Fb%20c%25"
+
+
+@pytest.mark.parametrize(
+    ("target", "safe"),
+    [
+        ("/hub/home", "/hub/home"),
+        ("/user/ada/lab?x=1#top", "/user/ada/lab?x=1#top"),
+        ("http://hub.example:8000/user/ada/?a=b", "/user/ada/?a=b"),
+        ("https://hub.example:8000/x", "/x"),
+        ("//hub.example:8000/x", "/x"),
+        ("http://hub.example:8000//evil.example", "/evil.example"),
+        ("/\\evil.example", "/%5Cevil.example"),
+    ],
+)
+def test_own_targets_become_paths(target, safe):
+    assert safe_next(target, HOSTS) == safe
+
+
+EVIL = [
+    "",
+    "//evil.example",
+    "///evil.example",
+    "////evil.example/x",
+    "http://evil.example",
+    "https://evil.example/hub/home",
+    "http://hub.example:8000@evil.example/",
+    "http://hub.example:8000.evil.example/",
+    "http://hub.example/",
+    "https:evil.example",
+    "http:///evil.example",
+    "javascript:alert(1)",
+    "data:text/html,x",
+    "evil.example",
+    "./x",
+    "?next=/x",
+    "#x",
+    "\\\\evil.example",
+    "\\/evil.example",
+    "/\t/evil.example",
+    "/ /evil.example",
+    " //evil.example",
+    "\x00//evil.example",
+    "/x\r\nLocation: //evil.example",
+    "ftp://hub.example:8000/x",
+    "//[evil",
+    "http://[::1",
+    "/" + "x" * 9000,
+]
+
+
+@pytest.mark.parametrize("target", EVIL)
+def test_foreign_targets_never_leave_this_origin(target):
+    result = safe_next(target, HOSTS)
+    assert result is None or (result.startswith("/") and not result.startswith(("//", "/\\")))
+
+
+@pytest.mark.parametrize("target", [t for t in EVIL if not t.startswith("///")])
+def test_foreign_targets_are_refused(target):
+    assert safe_next(target, HOSTS) is None
+
+
+def test_local_path_needs_the_whole_prefix():
+    assert is_local_path("/hub", "/hub/")
+    assert is_local_path("/hub/x", "/hub/")
+    assert not is_local_path("/hubx", "/hub/")
