@@ -1,0 +1,1 @@
+"""Authenticators: who may log in, and under what name."""

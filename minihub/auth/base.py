@@ -1,0 +1,576 @@
+"""Who may log in: the authenticator every other one derives from.
+
+Rules of this file: :meth:`Authenticator.get_authenticated_user` is the only way in. It runs the
+steps in one order (authenticate, normalise, validate, blocked, allowed, admin, hook), and every
+refusal leaves it as an :class:`~minihub.errors.AuthError`. Nobody is let in unless a rule allows
+it. Subclasses override single steps, as plain methods or as coroutines. Every foreign text in a
+log line goes through :func:`~minihub.auth.names.shown`.
+
+Threads: any number of logins at once; an authenticator keeps no state between them but caches.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable as CallableType
+from typing import Any
+
+from traitlets import Bool, Dict, Integer, Set, TraitError, Unicode, default, observe, validate
+from traitlets.config import LoggingConfigurable
+
+from minihub import aio
+from minihub.auth.names import name_problem, shown
+from minihub.auth.osusers import group_ids, group_ids_of, system_user
+from minihub.auth.results import (
+    AuthResult,
+    InvalidLogin,
+    InvalidUser,
+    LoginUnavailable,
+    NotAllowed,
+    as_model,
+)
+from minihub.logs import safe
+from minihub.traits import Callable, Command
+from minihub.urls import url_path_join
+
+_log = logging.getLogger("minihub.auth")
+
+#: How long a coroutine of an authenticator may take before the login is given up.
+STEP_TIMEOUT_S = 60.0
+#: How long the command that creates a system user may take.
+ADD_USER_TIMEOUT_S = 120.0
+
+
+def nobody(name: str) -> bool:
+    """Return False for every name: the answer until the hub gives its own look-up."""
+    return False
+
+
+class Authenticator(LoggingConfigurable):
+    """The base of all authenticators, and their common options."""
+
+    #: Set by the hub: is there a user of this (normalised) name, is that user an admin.
+    user_exists: CallableType[[str], bool] = staticmethod(nobody)
+    is_hub_admin: CallableType[[str], bool] = staticmethod(nobody)
+
+    # -- options: who ----------------------------------------------------------------------
+
+    allow_all = Bool(
+        False, help="Allow everybody who gives a right name and password to use the hub."
+    ).tag(config=True)
+    allowed_users = Set(
+        Unicode(),
+        help="Names of users who may log in. Admins may log in without being named here.",
+    ).tag(config=True)
+    allow_existing_users = Bool(
+        help="Allow every user the hub already knows, for instance one added on the admin page. "
+        "Default: true if allowed_users is set, otherwise false."
+    ).tag(config=True)
+    blocked_users = Set(
+        Unicode(),
+        help="Names of users who may not log in, whatever other rules allow, admins included.",
+    ).tag(config=True)
+    admin_users = Set(
+        Unicode(),
+        help="Names of users who become admins of the hub. An admin can do everything on behalf "
+        "of every user; a name taken out of this set later stays an admin until the admin page "
+        "or the API says otherwise.",
+    ).tag(config=True)
+    any_allow_config = Bool(
+        help="Silence the warning that nobody may log in. Default: true if any option that "
+        "allows somebody is set."
+    ).tag(config=True)
+
+    # -- options: names --------------------------------------------------------------------
+
+    username_map = Dict(
+        value_trait=Unicode(),
+        key_trait=Unicode(),
+        help="Login names (lower case) and the user names they stand for.",
+    ).tag(config=True)
+    username_pattern = Unicode(
+        help="Regular expression that a whole user name must match; empty for no restriction."
+    ).tag(config=True)
+    delete_invalid_users = Bool(
+        False,
+        help="Delete users that the authenticator no longer accepts when the hub starts; "
+        "otherwise they are kept and a warning is logged.",
+    ).tag(config=True)
+
+    # -- options: the login page and after ---------------------------------------------------
+
+    auto_login = Bool(
+        False,
+        help="Log in without showing the login page first; for authenticators whose login_url "
+        "is elsewhere or that need no form.",
+    ).tag(config=True)
+    request_otp = Bool(False, help="Ask for a one-time password in the login form.").tag(
+        config=True
+    )
+    otp_prompt = Unicode("OTP:", help="Label of the one-time password in the login form.").tag(
+        config=True
+    )
+    post_auth_hook = Callable(
+        None,
+        allow_none=True,
+        help="Function called as hook(authenticator, handler, auth_model) after every successful "
+        "login; it returns the model, changed or not, and may be a coroutine.",
+    ).tag(config=True)
+    manage_groups = Bool(
+        False,
+        help="Let the authenticator decide the groups of a user at every login; groups can then "
+        "not be changed through the API.",
+    ).tag(config=True)
+    custom_html = Unicode(help="HTML that replaces the login form; empty for the usual form.")
+    login_service = Unicode(
+        help='Name of the service people log in with; the login form becomes a "Login with" button.'
+    )
+
+    # -- options: old spellings --------------------------------------------------------------
+
+    whitelist = Set(Unicode(), help="Old spelling of allowed_users.").tag(
+        config=True, deprecated_for="Authenticator.allowed_users"
+    )
+    blacklist = Set(Unicode(), help="Old spelling of blocked_users.").tag(
+        config=True, deprecated_for="Authenticator.blocked_users"
+    )
+
+    #: Whether authenticate() itself logs why a login failed.
+    _logs_failures = False
+
+    #: Methods by their old names, and what they are called now.
+    _old_methods = {
+        "check_whitelist": "check_allowed",
+        "check_blacklist": "check_blocked_users",
+        "check_group_whitelist": "check_allowed_groups",
+    }
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let a subclass that overrides a method under its old name take part under the new."""
+        super().__init_subclass__(**kwargs)
+        for old, new in cls._old_methods.items():
+            if old in cls.__dict__ and new not in cls.__dict__:
+                _log.warning("%s.%s: the method is called %s now", cls.__name__, old, new)
+                setattr(cls, new, _under_old_name(cls.__dict__[old]))
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._normalized: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+        super().__init__(**kwargs)
+
+    # -- the way in --------------------------------------------------------------------------
+
+    def get_authenticated_user(self, handler: Any, data: dict[str, Any] | None) -> AuthResult:
+        """Return who logs in with the form fields ``data`` (None where no form was sent).
+
+        ``handler`` is the request as authenticators see it (``handler.request.remote_ip``), or
+        None. Blocks for as long as :meth:`authenticate` takes.
+
+        Raises InvalidLogin, NotAllowed or LoginUnavailable; whatever else a subclass raises comes
+        out as it is. Raises TypeError when a subclass returns nonsense.
+        """
+        origin = origin_of(handler)
+        if isinstance(data, dict) and _is_hostile(data):
+            self.log.warning(
+                "Login refused: impossible user name %s from %s", shown(data["username"]), origin
+            )
+            raise InvalidLogin
+        answer = self._step(self.authenticate, handler, data)
+        if answer is None or answer is False:
+            if not self._logs_failures:
+                name = data.get("username", "") if isinstance(data, dict) else ""
+                self.log.warning(
+                    "Login failed: wrong name or password, %s from %s", shown(name), origin
+                )
+            raise InvalidLogin
+        model = as_model(answer, type(self).__name__)
+        model["name"] = name = self.normalize_username(model["name"])
+        self._check_name(model, origin)
+        if not (self.allow_all or self._step(self.check_allowed, name, model)):
+            self.log.warning(
+                "Login refused: no rule allows %s from %s; Authenticator.allowed_users or "
+                "Authenticator.allow_all would",
+                shown(name),
+                origin,
+            )
+            raise NotAllowed(name, "ask its administrator to allow it")
+        if model["admin"] is None:
+            model["admin"] = self._step(self.is_admin, handler, model)
+        if self.post_auth_hook is not None:
+            model = self._run_hook(handler, model, origin)
+        return self._as_result(model)
+
+    def authenticate(self, handler: Any, data: Any) -> Any:
+        """Return the name that belongs to the form fields, or None if the login is wrong.
+
+        A dict may be returned instead: ``name`` and any of ``admin``, ``groups``, ``auth_state``,
+        ``user_info``. Subclasses override this, as a plain method or as a coroutine.
+        """
+        return None
+
+    # -- the steps ---------------------------------------------------------------------------
+
+    def normalize_username(self, username: str) -> str:
+        """Return the user name that a login name stands for: in lower case, then mapped."""
+        lowered = username.lower()
+        return self.username_map.get(lowered, lowered)
+
+    def validate_username(self, username: str) -> bool:
+        """Return whether a normalised name may be a user's."""
+        if name_problem(username):
+            return False
+        pattern = self.username_pattern
+        if not pattern or re.fullmatch(pattern, username):
+            return True
+        if re.match(pattern, username):
+            self.log.warning(
+                "Authenticator.username_pattern matches only the beginning of %s; the whole name "
+                "must match (end the pattern with .* to allow any ending)",
+                shown(username),
+            )
+        return False
+
+    def check_blocked_users(
+        self, username: str, authentication: dict[str, Any] | None = None
+    ) -> bool:
+        """Return whether a name is NOT blocked."""
+        return username not in self.blocked_users and username not in self.names_in("blocked_users")
+
+    def check_allowed(self, username: str, authentication: dict[str, Any] | None = None) -> bool:
+        """Return whether a rule lets a name in: by itself, as an admin, or as a known user."""
+        return (
+            self.allow_all
+            or username in self.names_in("allowed_users")
+            or username in self.names_in("admin_users")
+            or self.is_hub_admin(username)
+            or (self.allow_existing_users and self.user_exists(username))
+        )
+
+    # Old subclasses call these on super().
+    check_whitelist = check_allowed
+    check_blacklist = check_blocked_users
+
+    def is_admin(self, handler: Any, authentication: dict[str, Any]) -> bool | None:
+        """Return True or False to set the admin status of ``authentication["name"]``, or None."""
+        return True if authentication["name"] in self.names_in("admin_users") else None
+
+    # -- called by the hub -------------------------------------------------------------------
+
+    def add_user(self, user: Any) -> None:
+        """Prepare for a user (``user.name``) that the hub is about to add or, at start, has.
+
+        Raises InvalidUser when there cannot be such a user. Called again for the same user at
+        every start.
+        """
+        if not self.validate_username(user.name):
+            reason = name_problem(user.name) or "it does not match Authenticator.username_pattern"
+            raise InvalidUser(f"{shown(user.name)} cannot be a user name: {reason}")
+
+    def delete_user(self, user: Any) -> None:
+        """Clean up after a user that the hub has deleted."""
+
+    def pre_spawn_start(self, user: Any, spawner: Any) -> None:
+        """Prepare for a server of ``user`` that is about to start."""
+
+    def post_spawn_stop(self, user: Any, spawner: Any) -> None:
+        """Clean up after a server of ``user`` that has stopped."""
+
+    def login_url(self, base_url: str) -> str:
+        """Return the path of the login page; ``base_url`` is the hub's prefix."""
+        return url_path_join(base_url, "login")
+
+    def logout_url(self, base_url: str) -> str:
+        """Return the path that logs out."""
+        return url_path_join(base_url, "logout")
+
+    def get_custom_html(self, base_url: str) -> str:
+        """Return HTML that replaces the login form, or "" for the usual form."""
+        return self.custom_html
+
+    def check_allow_config(self) -> list[str]:
+        """Return warnings about a configuration that will surprise its author, one text each."""
+        if self.any_allow_config:
+            return []
+        return [
+            "Nobody but the hub's admins may log in: no option allows anybody else. Name people in "
+            "Authenticator.allowed_users, or set Authenticator.allow_all to let in everybody who "
+            "gives a right name and password."
+        ]
+
+    def names_in(self, option: str) -> frozenset[str]:
+        """Return the names in a set option, normalised."""
+        raw = frozenset(getattr(self, option))
+        known = self._normalized.get(option)
+        if known is None or known[0] != raw:
+            known = raw, frozenset(self.normalize_username(name) for name in raw)
+            self._normalized[option] = known
+        return known[1]
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _step(self, method: CallableType[..., Any], *args: Any) -> Any:
+        """Run a step that may be a coroutine."""
+        try:
+            return aio.call(method, *args, timeout_s=STEP_TIMEOUT_S)
+        except TimeoutError as error:
+            name = getattr(method, "__name__", "a hook")
+            self.log.error("Login: %s gave no answer in time (%s)", name, error)
+            raise LoginUnavailable(
+                "The login service did not answer in time. Try again in a minute."
+            ) from error
+
+    def _check_name(self, model: dict[str, Any], origin: str) -> None:
+        """Raise NotAllowed unless the name is a possible one and not blocked."""
+        name = model["name"]
+        if not self.validate_username(name):
+            reason = name_problem(name) or "it does not match Authenticator.username_pattern"
+            self.log.warning("Login refused: user name %s from %s: %s", shown(name), origin, reason)
+            raise NotAllowed(name, f"that cannot be a user name here ({reason})")
+        if not self._step(self.check_blocked_users, name, model):
+            self.log.warning("Login refused: %s from %s is blocked", shown(name), origin)
+            raise NotAllowed(name, "ask its administrator to allow it")
+
+    def _run_hook(self, handler: Any, model: dict[str, Any], origin: str) -> dict[str, Any]:
+        answer = self._step(self.post_auth_hook, self, handler, model)
+        if answer is None:
+            self.log.error(
+                "Login refused: Authenticator.post_auth_hook returned nothing for %s; it must "
+                "return the auth_model it was given",
+                shown(model["name"]),
+            )
+            raise NotAllowed(model["name"], "its login hook refused it")
+        model = as_model(answer, "post_auth_hook")
+        # The hook may have given another name.
+        self._check_name(model, origin)
+        return model
+
+    def _as_result(self, model: dict[str, Any]) -> AuthResult:
+        groups = model["groups"] if self.manage_groups else None
+        if self.manage_groups and groups is None:
+            self.log.warning(
+                "Authenticator.manage_groups is on, but %s gave no groups for %s: left as they are",
+                type(self).__name__,
+                shown(model["name"]),
+            )
+        return AuthResult(
+            name=model["name"],
+            admin=model["admin"],
+            groups=groups,
+            auth_state=model["auth_state"],
+            user_info=model["user_info"],
+        )
+
+    def _take_old_spelling(self, old: str, value: set[str]) -> None:
+        """Give a set option given under its old name to its successor, with a warning.
+
+        Where both are given: whoever either one blocks is blocked; only the new one allows.
+        """
+        successor = self.trait_metadata(old, "deprecated_for")
+        section, _, new = successor.partition(".")
+        current = getattr(self, new)
+        if value == current:
+            return
+        if current and new != "blocked_users":
+            self.log.warning("%s.%s is ignored, because %s is given too", section, old, successor)
+            return
+        self.log.warning("%s.%s is the old spelling of %s", section, old, successor)
+        setattr(self, new, current | value)
+
+    # -- traits ------------------------------------------------------------------------------
+
+    @default("log")
+    def _default_log(self) -> logging.Logger:
+        return _log
+
+    @default("allow_existing_users")
+    def _default_allow_existing_users(self) -> bool:
+        return bool(self.allowed_users)
+
+    @default("any_allow_config")
+    def _default_any_allow_config(self) -> bool:
+        return any(
+            getattr(self, name)
+            for name, trait in self.traits(config=True).items()
+            if name.startswith("allow") or trait.metadata.get("allow_config")
+        )
+
+    @validate("username_pattern")
+    def _check_pattern(self, proposal: Any) -> str:
+        try:
+            re.compile(proposal.value)
+        except re.error as error:
+            raise TraitError(
+                f"Authenticator.username_pattern is no regular expression: {error}"
+            ) from error
+        return proposal.value
+
+    @observe("allowed_users")
+    def _warn_of_single_letters(self, change: Any) -> None:
+        short = sorted(name for name in change.new if len(name) == 1)
+        if short:
+            self.log.warning(
+                "Authenticator.allowed_users contains names of one letter: %s. A set of one name "
+                'is written {"alice"}; set("alice") is a set of letters.',
+                ", ".join(short[:8]),
+            )
+
+    @observe("whitelist", "blacklist")
+    def _take_old_names(self, change: Any) -> None:
+        self._take_old_spelling(change.name, change.new)
+
+
+class LocalAuthenticator(Authenticator):
+    """The base of authenticators whose users are the operating system's."""
+
+    create_system_users = Bool(
+        False, help="Create the system user of a new user of the hub; the hub must run as root."
+    ).tag(config=True)
+    add_user_cmd = Command(
+        help="Command that creates a system user. USERNAME in it is replaced by the name, and the "
+        "name is added at its end. Default: adduser without a password, or pw useradd -m where "
+        "there is pw.",
+    ).tag(config=True)
+    uids = Dict(
+        value_trait=Integer(),
+        key_trait=Unicode(),
+        help="User names and the numeric user ids they get when they are created.",
+    ).tag(config=True)
+    allowed_groups = Set(Unicode(), help="Names of system groups whose members may log in.").tag(
+        config=True
+    )
+    group_whitelist = Set(Unicode(), help="Old spelling of allowed_groups.").tag(
+        config=True, deprecated_for="LocalAuthenticator.allowed_groups"
+    )
+
+    def check_allowed(self, username: str, authentication: dict[str, Any] | None = None) -> bool:
+        """Return whether a rule of the base or a group lets a name in."""
+        return super().check_allowed(username, authentication) or self.check_allowed_groups(
+            username, authentication
+        )
+
+    def check_allowed_groups(
+        self, username: str, authentication: dict[str, Any] | None = None
+    ) -> bool:
+        """Return whether a system user is a member of a group in allowed_groups."""
+        if not self.allowed_groups:
+            return False
+        groups, missing = group_ids(self.allowed_groups)
+        if missing:
+            self.log.error("LocalAuthenticator.allowed_groups: no group %s here", missing)
+        return bool(groups & group_ids_of(username))
+
+    check_whitelist = check_allowed
+    check_group_whitelist = check_allowed_groups
+
+    @aio.either
+    def add_user(self, user: Any) -> None:
+        """Make sure of the system user, creating it where that is asked for.
+
+        Raises InvalidUser when there is none and none can be created.
+        """
+        super().add_user(user)
+        if self.system_user_exists(user):
+            return
+        if not self.create_system_users:
+            raise InvalidUser(
+                f"There is no system user {shown(user.name)}. Create it, or set "
+                "LocalAuthenticator.create_system_users to let the hub do so."
+            )
+        self.add_system_user(user)
+
+    def system_user_exists(self, user: Any) -> bool:
+        """Return whether the operating system knows ``user.name``."""
+        return system_user(user.name) is not None
+
+    def add_system_user(self, user: Any) -> None:
+        """Create the system user ``user.name``; waits for the command, at most two minutes.
+
+        Raises InvalidUser when the command cannot be run or fails.
+        """
+        name = user.name
+        if name.startswith("-"):
+            raise InvalidUser(f"{shown(name)} cannot be a system user: it begins with a hyphen")
+        if not self.add_user_cmd:
+            raise InvalidUser(
+                f"System user {shown(name)} cannot be created: set LocalAuthenticator.add_user_cmd "
+                f"to the command that does so on {sys.platform}."
+            )
+        command = [word.replace("USERNAME", name) for word in self.add_user_cmd]
+        if name in self.uids:
+            command += ["--uid", str(self.uids[name])]
+        command.append(name)
+        self.log.info("Creating system user %s: %s", shown(name), shlex.join(command))
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=ADD_USER_TIMEOUT_S,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            problem = str(error)
+        else:
+            if done.returncode == 0:
+                return
+            output = " ".join(done.stdout.decode("utf-8", "replace").split())
+            problem = f"{command[0]} ended with code {done.returncode}: {output[-500:]}"
+        raise InvalidUser(
+            f"System user {shown(name)} could not be created: {problem} "
+            "(LocalAuthenticator.add_user_cmd)"
+        )
+
+    def check_allow_config(self) -> list[str]:
+        """Add which groups do not exist."""
+        _groups, missing = group_ids(self.allowed_groups)
+        return super().check_allow_config() + (
+            [f"LocalAuthenticator.allowed_groups: there is no group {missing} on this system."]
+            if missing
+            else []
+        )
+
+    @default("add_user_cmd")
+    def _default_add_user_cmd(self) -> list[str]:
+        if sys.platform == "darwin":
+            return []
+        if shutil.which("pw"):
+            return ["pw", "useradd", "-m", "-n"]
+        return ["adduser", "-q", "--gecos", '""', "--disabled-password"]
+
+    @observe("group_whitelist")
+    def _take_old_groups(self, change: Any) -> None:
+        self._take_old_spelling(change.name, change.new)
+
+
+def _under_old_name(method: CallableType[..., Any]) -> CallableType[..., Any]:
+    """Return ``method`` with today's signature; before 1.0 it was given the name alone."""
+    takes_model = len(inspect.signature(method).parameters) > 2
+
+    def renamed(self: Any, username: str, authentication: Any = None) -> Any:
+        return method(self, username, authentication) if takes_model else method(self, username)
+
+    return renamed
+
+
+def origin_of(handler: Any) -> str:
+    """Return the address a login comes from, for the log."""
+    address = getattr(getattr(handler, "request", None), "remote_ip", None)
+    return safe(address, 64) if address else "an unknown address"
+
+
+def _is_hostile(data: dict[str, Any]) -> bool:
+    """Return whether the form's user name is one that no back end should ever be asked about."""
+    name = data.get("username")
+    return (
+        isinstance(name, str)
+        and name != ""
+        and (
+            len(name) > 255
+            or any(ord(character) < 32 or ord(character) == 127 for character in name)
+        )
+    )
