@@ -63,6 +63,24 @@ class Accounts:
                 OwnerLink.delete().execute()  # the link dies with the first admin
             return user, created
 
+    def users(self) -> list[User]:
+        """Return all users by name."""
+        with self.store.session():
+            return list(User.select().order_by(User.name))
+
+    def delete_user(self, user: User) -> None:
+        """Delete a user with all logins, tokens and servers' rows."""
+        with self.store.transaction():
+            User.delete().where(User.id == user.id).execute()
+
+    def lock_out(self, name: str) -> None:
+        """End every login of a user and revoke every token; the user stays."""
+        with self.store.transaction():
+            user = User.get_or_none(User.name == name)
+            if user is not None:
+                Session.delete().where(Session.user == user).execute()
+                Token.delete().where(Token.user == user).execute()
+
     def has_users(self) -> bool:
         """Return whether anybody is in the user table."""
         with self.store.session():
@@ -154,9 +172,7 @@ class Accounts:
         if len(plain) > 1024 or not plain.isascii():
             return None
         with self.store.session():
-            candidates = list(
-                Token.select().where(Token.prefix == plain[: tokens.PREFIX_LENGTH])
-            )
+            candidates = list(Token.select().where(Token.prefix == plain[: tokens.PREFIX_LENGTH]))
         for row in candidates:
             if tokens.check_token(plain, row.hashed):
                 return None if row.expires_at and row.expires_at <= clock.now_text() else row

@@ -33,9 +33,7 @@ def load(configured: bytes, path: str) -> bytes:
     """
     if configured:
         if len(configured) != SECRET_BYTES:
-            log.warning(
-                "JupyterHub.cookie_secret has %d bytes; it should have 32", len(configured)
-            )
+            log.warning("JupyterHub.cookie_secret has %d bytes; it should have 32", len(configured))
         return configured
     from_env = os.environ.get("JPY_COOKIE_SECRET")
     if from_env:

@@ -21,9 +21,7 @@ from . import clock
 def sign(secret: bytes, name: str, value: str) -> str:
     """Return ``value`` signed for the cookie or field ``name``, with the present time."""
     encoded = base64.b64encode(value.encode()).decode()
-    head = "|".join(
-        ["2", "1:0", *(f"{len(part)}:{part}" for part in (str(_now()), name, encoded))]
-    )
+    head = "|".join(["2", "1:0", *(f"{len(part)}:{part}" for part in (str(_now()), name, encoded))])
     head += "|"
     return head + _mac(secret, head)
 

@@ -1,0 +1,185 @@
+"""Becomes another program: the last steps before a server's own code runs, done in its process.
+
+The hub is threaded, so nothing may run in a forked copy of it; it starts this small program
+instead, which takes a description from an inherited socket, makes its own process what the
+description asks for (signals, umask, limits, user, directory), and executes the command in place.
+The process id is the server's from the beginning.
+
+Rules of this file: the standard library only, and nothing of minihub, since it is run as a script
+by ``python -I -S``. It reads the description from the descriptor whose number is its only
+argument: secrets and environment never stand on a command line. It writes at most two JSON lines
+back: ``{"cwd": …}`` right before the command is executed, and ``{"step": …, "path": …, "errno":
+…, "text": …}`` if a step fails. The descriptor closes when the command is executed.
+
+The description is one JSON object. ``argv`` (not empty), ``env``, ``cwd``, ``cwd_fallback``,
+``umask`` (or null), ``nice``, ``rlimits`` (``{"RLIMIT_NOFILE": [soft, hard]}``), ``user``
+(name for the supplementary groups, empty to stay who we are), ``uid``, ``gid``, ``no_new_privs``.
+Texts travel as the Latin-1 reading of their bytes, so that every byte arrives as it was.
+
+Threads: one.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+
+PR_SET_NO_NEW_PRIVS = 38
+EXIT_CODE = 126
+
+
+class StepFailed(Exception):
+    """Raised when a step fails; ``path`` names what it failed on."""
+
+    def __init__(self, path: bytes | str, error: Exception) -> None:
+        super().__init__(str(error))
+        self.path = path
+        self.error = error
+
+
+def read_description(descriptor: int) -> dict:
+    """Return the description, read to its end; the descriptor will not reach the command."""
+    os.set_inheritable(descriptor, False)
+    pieces = []
+    while piece := os.read(descriptor, 65536):
+        pieces.append(piece)
+    return json.loads(b"".join(pieces))
+
+
+def answer(descriptor: int, **facts: object) -> None:
+    """Write one JSON line; a hub that no longer listens does not matter."""
+    try:
+        os.write(descriptor, json.dumps(facts).encode() + b"\n")
+    except OSError:
+        pass
+
+
+def reset_signals(spec: dict) -> None:
+    """Give every signal its default meaning: Python ignores SIGPIPE, nohup SIGHUP, ``&`` SIGINT."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        try:
+            signal.signal(number, signal.SIG_DFL)
+        except (OSError, ValueError):
+            pass  # reserved by the C library
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def set_limits(spec: dict) -> None:
+    """Apply umask, niceness and resource limits, while we may still raise them."""
+    if spec["umask"] is not None:
+        os.umask(spec["umask"])
+    if spec["nice"]:
+        try:
+            os.nice(spec["nice"])
+        except OSError as error:
+            raise StepFailed(f"nice {spec['nice']}", error) from error
+    if spec["rlimits"]:
+        import resource
+
+        for name, limits in spec["rlimits"].items():
+            try:
+                resource.setrlimit(getattr(resource, name), tuple(limits))
+            except (AttributeError, OSError, ValueError) as error:
+                raise StepFailed(name, error) from error
+
+
+def become_user(spec: dict) -> None:
+    """Take on the user's ids and groups for good, and forbid regaining privileges if asked."""
+    if spec["user"]:
+        try:
+            os.setgid(spec["gid"])
+            os.initgroups(spec["user"].encode("latin-1"), spec["gid"])
+            os.setuid(spec["uid"])
+        except OSError as error:
+            raise StepFailed(spec["user"].encode("latin-1"), error) from error
+    if spec["no_new_privs"]:
+        import ctypes
+
+        try:
+            prctl = ctypes.CDLL(None, use_errno=True).prctl
+        except AttributeError as error:
+            raise StepFailed("no_new_privs", error) from error
+        if prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+            number = ctypes.get_errno()
+            raise StepFailed("no_new_privs", OSError(number, os.strerror(number)))
+
+
+def enter_directory(spec: dict) -> None:
+    """Change to ``cwd``; with ``cwd_fallback`` to its nearest usable parent below the root.
+
+    Where there is none either, to a new temporary directory. ``cwd`` then says where we are.
+    Runs as the user, whose right to be there is what counts.
+    """
+    path = wanted = spec["cwd"].encode("latin-1")
+    while path.strip(b"/") or not spec["cwd_fallback"]:
+        try:
+            os.chdir(path)
+            break
+        except OSError as error:
+            if not spec["cwd_fallback"]:
+                raise StepFailed(wanted, error) from error
+        path = os.path.dirname(path.rstrip(b"/"))
+    else:
+        import tempfile
+
+        path = tempfile.mkdtemp().encode("latin-1")
+        os.chdir(path)
+    spec["cwd"] = path.decode("latin-1")
+
+
+def execute(spec: dict) -> None:
+    """Execute the command; a name without a slash is looked for on the PATH of its environment.
+
+    Returns never.
+    """
+    argv = [text.encode("latin-1") for text in spec["argv"]]
+    env = {k.encode("latin-1"): v.encode("latin-1") for k, v in spec["env"].items()}
+    program = argv[0]
+    if b"/" in program:
+        candidates = [program]
+    else:
+        directories = env.get(b"PATH", os.defpath.encode()).split(b":")
+        candidates = [os.path.join(one, program) for one in directories if one]
+    failure: tuple[bytes, Exception] | None = None
+    for candidate in candidates:
+        try:
+            os.execve(candidate, argv, env)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            # A file that is there, yet "not found", names an interpreter that is not.
+            if os.path.exists(candidate):
+                error.errno = errno.ENOEXEC
+                error.strerror = "the interpreter in its first line does not exist"
+                failure = failure or (candidate, error)
+        except (OSError, ValueError) as error:
+            failure = failure or (candidate, error)
+    missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    raise StepFailed(*(failure or (program, missing)))
+
+
+def main(descriptor: int) -> int:
+    """Do all steps; return the exit code after a failed one."""
+    spec = read_description(descriptor)
+    step = reset_signals
+    try:
+        for step in (reset_signals, set_limits, become_user, enter_directory):
+            step(spec)
+        step = execute
+        answer(descriptor, cwd=spec["cwd"])
+        execute(spec)
+    except Exception as error:  # everything must reach the hub, which tells it in words
+        path, cause = (error.path, error.error) if isinstance(error, StepFailed) else ("", error)
+        answer(
+            descriptor,
+            step=step.__name__,
+            path=path.decode("latin-1") if isinstance(path, bytes) else path,
+            errno=getattr(cause, "errno", None),
+            text=getattr(cause, "strerror", None) or str(cause),
+        )
+    return EXIT_CODE
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

@@ -1,0 +1,569 @@
+"""Processes: starting one, knowing it again, waiting for its end, ending all that came of it.
+
+A process is known by its id together with the time it was created: an id alone may be a
+stranger's after a reboot or a wrap. Every process started here also carries a random marker in
+its environment, which its descendants inherit; so those that left its session and its parent
+(kernels do) are still found, also after a restart of the hub.
+
+Rules of this file: the only user of psutil. Nothing is signalled but the process, its descendants
+and bearers of its marker, and psutil compares the creation time before each signal. The
+descendants are looked up before the first signal, since an orphan forgets its parent. Foreign
+exceptions leave as SpawnError.
+
+Threads: any. Each process has a lock, held to reap it and note its exit code, never while
+waiting. The process table has a lock held during one look at it, so that many stops at once
+share that look; it is a leaf.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import math
+import os
+import re
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import psutil
+
+from . import clock, runtime
+from .errors import ProcessStillAlive, SpawnError, SpawnTimeout
+
+log = logging.getLogger("minihub.process")
+
+#: The environment variable that marks a process and all its descendants.
+MARKER = "MINIHUB_SERVER_ID"
+#: Two readings of one process's creation time differ by the rounding of the boot time.
+SAME_TIME_S = 1.0
+LAUNCH_TIMEOUT_S = 30.0
+#: What the launcher's own interpreter may need of our environment; the command gets none of it.
+_INTERPRETER_ENV = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE")
+#: A log that has grown past this is moved aside.
+LOG_MAX_BYTES = 10 * 1024**2
+_TAIL_BYTES = 64 * 1024
+_TAIL_LINE_CHARS = 500
+#: Terminal colours and other escape sequences, and control characters but the tab.
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+#: Steps between looks at processes that nobody can wait for.
+_FIRST_PAUSE_S = 0.01
+_LAST_PAUSE_S = 0.1
+
+
+class CommandNotFound(SpawnError):
+    """Raised when the program to start does not exist; the reason names it."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a process is known by: its id, and when it was created (seconds since the epoch)."""
+
+    pid: int
+    create_time: float
+
+
+@dataclass(frozen=True)
+class LaunchSpec:
+    """What a process becomes before its command is executed."""
+
+    #: System user to become; empty to stay who we are. ``uid`` and ``gid`` go with it.
+    user: str = ""
+    uid: int = -1
+    gid: int = -1
+    #: Take the nearest usable parent when the directory cannot be entered.
+    cwd_fallback: bool = False
+    umask: int | None = None
+    nice: int = 0
+    #: ``{"RLIMIT_NOFILE": (soft, hard)}``
+    rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    no_new_privs: bool = False
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process and its descendants use now; processor time is that of the living ones."""
+
+    processes: int
+    rss_bytes: int
+    #: Memory with shared pages divided among their users; None when not asked for or unknown.
+    pss_bytes: int | None
+    cpu_s: float
+
+
+# -- starting ------------------------------------------------------------------------------
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str | os.PathLike[str] | None,
+    log_path: str | os.PathLike[str],
+    launch: LaunchSpec | None = None,
+    timeout_s: float = LAUNCH_TIMEOUT_S,
+) -> Process:
+    """Start a command in a session of its own; return it when its program has been executed.
+
+    ``env`` is its whole environment, but for the marker. Standard input is empty; output is
+    appended to ``log_path`` (0600; its directory is made, 0700). ``cwd`` None is the root. A name
+    without a slash is looked for on the PATH in ``env``, with the rights of the user it will
+    run as. Raises CommandNotFound, SpawnTimeout after ``timeout_s``, or SpawnError naming what
+    stood in the way; no process is left then.
+    """
+    launch = launch or LaunchSpec()
+    marker = secrets.token_hex(16)
+    spec = asdict(launch) | {
+        "user": _as_text(launch.user),
+        "argv": [_as_text(word) for word in argv],
+        "env": {_as_text(k): _as_text(v) for k, v in {**env, MARKER: marker}.items()},
+        "cwd": _as_text(cwd or "/"),
+    }
+    private_directory(Path(log_path).parent)
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs, _open_log(log_path) as output:
+            popen = _run_launcher(theirs.fileno(), output, marker)
+        try:
+            created = psutil.Process(popen.pid).create_time()
+            answers = _converse(ours, json.dumps(spec).encode(), timeout_s)
+        except BaseException as error:
+            popen.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                popen.wait(1)
+            if isinstance(error, TimeoutError):
+                raise SpawnTimeout(
+                    f"The program {argv[0]} was not started within {timeout_s:g} s: its files "
+                    "or its directory do not respond."
+                ) from error
+            raise
+    # From here on the waiting is ours alone; an unset code would make Popen's destructor do it.
+    popen.returncode = 0
+    process = Process(Identity(popen.pid, created), marker, is_child=True)
+    last = answers[-1] if answers else {"step": "start", "path": "", "text": "it ended at once"}
+    if "step" in last:
+        process.wait()
+        raise _launch_error(last, launch.user, env)
+    if last["cwd"] != spec["cwd"]:
+        log.warning("%s: %s cannot be entered; started in %s", argv[0], cwd, last["cwd"])
+    return process
+
+
+def _run_launcher(descriptor: int, output: BinaryIO, marker: str) -> subprocess.Popen[bytes]:
+    env = {name: os.environ[name] for name in _INTERPRETER_ENV if name in os.environ}
+    try:
+        return subprocess.Popen(
+            runtime.script_command("minihub.launcher", str(descriptor)),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env | {MARKER: marker},
+            cwd="/",
+            pass_fds=(descriptor,),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise SpawnError(f"No process can be started: {error.strerror}.") from error
+
+
+def _converse(ours: socket.socket, description: bytes, timeout_s: float) -> list[dict[str, Any]]:
+    """Send the description; return the launcher's answers. Raises TimeoutError."""
+    deadline = clock.monotonic() + timeout_s
+    ours.settimeout(timeout_s)
+    received = b""
+    try:
+        ours.sendall(description)
+        ours.shutdown(socket.SHUT_WR)
+        while piece := ours.recv(65536):
+            received += piece
+            ours.settimeout(max(deadline - clock.monotonic(), 0.001))
+    except ConnectionError:
+        pass  # it died; what it said before is all there is
+    return [json.loads(line) for line in received.splitlines()]
+
+
+def _launch_error(answer: dict[str, Any], user: str, env: Mapping[str, str]) -> SpawnError:
+    """Put a launcher's failure into words."""
+    path = os.fsdecode(answer["path"].encode("latin-1"))
+    text = answer["text"]
+    whose = f" as the user {user}" if user else ""
+    step = answer["step"]
+    if step == "execute" and answer["errno"] == errno.ENOENT:
+        where = "" if "/" in path else f" in any directory of PATH ({env.get('PATH', os.defpath)})"
+        return CommandNotFound(f"The program {path} was not found{where}.")
+    if step == "execute":
+        return SpawnError(f"The program {path} cannot be run{whose}: {text}.")
+    if step == "enter_directory":
+        return SpawnError(f"The directory {path} cannot be entered{whose}: {text}.")
+    if step == "become_user":
+        return SpawnError(f"The hub cannot start a process{whose} ({path}): {text}.")
+    if step == "set_limits":
+        return SpawnError(f"The limit {path} cannot be set: {text}.")
+    return SpawnError(f"The launcher of servers failed ({step}): {text}.")
+
+
+def _as_text(value: str | os.PathLike[str]) -> str:
+    """Return a text for the launcher: the Latin-1 reading of its bytes."""
+    return os.fsencode(value).decode("latin-1")
+
+
+# -- finding again -------------------------------------------------------------------------
+
+
+def adopt(identity: Identity, marker: str = "") -> Process:
+    """Return the process that an earlier hub started; one that has ended when it is not there.
+
+    The one with that id is it when its creation time is the same, or when it bears the marker
+    (a corrected system clock moves all creation times).
+    """
+    return Process(identity, marker, is_child=False)
+
+
+def alive(identity: Identity, marker: str = "") -> bool:
+    """Return whether the process with this identity runs."""
+    return adopt(identity, marker).poll() is None
+
+
+# -- a process -----------------------------------------------------------------------------
+
+
+class Process:
+    """One process that we started, or found again, with all that came of it."""
+
+    def __init__(self, identity: Identity, marker: str, *, is_child: bool) -> None:
+        self.identity = identity
+        self.marker = marker
+        self._is_child = is_child
+        self._lock = threading.Lock()
+        self._exit_code: int | None = None
+        # Opened before the process is looked at: if that is the right one, so is this.
+        self._pidfd = self._open_pidfd()
+        self._ps = self._recognise()
+
+    def _recognise(self) -> psutil.Process | None:
+        try:
+            one = psutil.Process(self.identity.pid)
+            if abs(one.create_time() - self.identity.create_time) <= SAME_TIME_S:
+                return one
+            return one if self.marker and one.environ().get(MARKER) == self.marker else None
+        except psutil.Error:
+            return None
+
+    def _open_pidfd(self) -> int | None:
+        # It is closed with this object, not at the exit: another thread may be polling it.
+        try:
+            descriptor = os.pidfd_open(self.identity.pid)
+        except (AttributeError, OSError):  # not Linux, an old kernel, or no such process
+            return None
+        weakref.finalize(self, os.close, descriptor)
+        return descriptor
+
+    # -- its end ---------------------------------------------------------------------------
+
+    def poll(self) -> int | None:
+        """Return None while the process runs, then its exit code.
+
+        The code is negative for a signal, and 0 where it cannot be known: another process's
+        child. A process of ours is reaped by this call.
+        """
+        with self._lock:
+            if self._exit_code is None:
+                self._exit_code = self._reap() if self._is_child else self._look()
+            return self._exit_code
+
+    def _reap(self) -> int | None:
+        try:
+            pid, status = os.waitpid(self.identity.pid, os.WNOHANG)
+        except ChildProcessError:
+            return 0
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+    def _look(self) -> int | None:
+        if self._ps is None:
+            return 0
+        if self._pidfd is not None:
+            return 0 if _is_readable(self._pidfd, 0) else None
+        return None if _is_living(self._ps) else 0
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait for the end; return as :meth:`poll` does, at once when it comes.
+
+        ``timeout_s`` None waits for ever.
+        """
+        deadline = math.inf if timeout_s is None else clock.monotonic() + timeout_s
+        while True:
+            code = self.poll()
+            left = deadline - clock.monotonic()
+            if code is not None or left <= 0:
+                return code
+            if self._pidfd is not None:
+                _is_readable(self._pidfd, min(left, 3600.0))
+            else:
+                time.sleep(min(left, _FIRST_PAUSE_S))
+
+    def stop(self, interrupt_s: float, term_s: float, kill_s: float) -> None:
+        """End the process and all that came of it; nothing of it is left when this returns.
+
+        First SIGINT to its process group, as Ctrl-C would, and up to ``interrupt_s`` for the
+        process to clean up and end; then SIGTERM to whatever lives, and up to ``term_s``; then
+        SIGKILL and up to ``kill_s``. A step of 0 s is left out. When the process has ended
+        already, its remains are looked for all the same. What we have no right to signal is
+        somebody else's by now (sudo) and is left alone. Raises ProcessStillAlive.
+        """
+        known: set[psutil.Process] = set()
+        refused: set[psutil.Process] = set()
+        living = self._find(known)
+        if interrupt_s > 0 and self.poll() is None:
+            group = self.identity.pid
+            _signal((one for one in living if _group_of(one.pid) == group), signal.SIGINT)
+            self.wait(interrupt_s)
+            living = self._find(known)
+        for number, patience_s in ((signal.SIGTERM, term_s), (signal.SIGKILL, kill_s)):
+            deadline = clock.monotonic() + patience_s
+            signalled: set[psutil.Process] = set()
+            # Again and again: some are born while others end.
+            while living and clock.monotonic() < deadline:
+                refused |= _signal(living - signalled, number)
+                signalled |= living
+                self._wait_gone(living - refused, deadline)
+                living = self._find(known) - refused
+        for one in refused:
+            log.warning("No right to signal %s (pid %d): left alone", _name(one), one.pid)
+        if living:
+            names = ", ".join(f"{_name(one)} (pid {one.pid})" for one in living)
+            raise ProcessStillAlive(
+                f"The server could not be stopped: {names} survived every signal."
+            )
+
+    def _wait_gone(self, living: set[psutil.Process], deadline: float) -> None:
+        pause = _FIRST_PAUSE_S
+        while any(self._is_running(one) for one in living):
+            left = deadline - clock.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, _LAST_PAUSE_S)
+
+    def _is_running(self, one: psutil.Process) -> bool:
+        return self.poll() is None if one == self._ps else _is_living(one)
+
+    # -- its descendants -------------------------------------------------------------------
+
+    def tree(self) -> list[Identity]:
+        """Return the living members: the process, its descendants, the bearers of its marker."""
+        found = self._find(set())
+        return sorted((_identity(one) for one in found), key=lambda one: one.create_time)
+
+    def usage(self, *, exact: bool = False) -> Usage:
+        """Return what the living members use; ``exact`` also sums PSS (some ms per process)."""
+        processes = rss = pss = 0
+        cpu_s = 0.0
+        has_pss = exact
+        for one in self._find(set()):
+            try:
+                with one.oneshot():
+                    times = one.cpu_times()
+                    memory = one.memory_full_info() if exact else one.memory_info()
+            except psutil.Error:
+                continue
+            processes += 1
+            cpu_s += times.user + times.system
+            rss += memory.rss
+            has_pss = has_pss and hasattr(memory, "pss")
+            pss += getattr(memory, "pss", 0)
+        return Usage(processes, rss, pss if has_pss else None, cpu_s)
+
+    def _find(self, known: set[psutil.Process]) -> set[psutil.Process]:
+        """Add all members to ``known``; return those that live."""
+        rows = _table.rows()
+        children: dict[int, list[psutil.Process]] = {}
+        for row in rows:
+            children.setdefault(row.parent, []).append(row.process)
+        todo = deque(
+            row.process
+            for row in rows
+            if row.process in known
+            or row.process == self._ps
+            or (self.marker and row.marker == self.marker)
+        )
+        living: set[psutil.Process] = set()
+        while todo:
+            one = todo.popleft()
+            if one in living or one.pid == os.getpid():
+                continue
+            living.add(one)
+            todo.extend(children.get(one.pid, ()))
+        known |= living
+        return {one for one in living if self._is_running(one)}
+
+
+class _Row(NamedTuple):
+    process: psutil.Process
+    parent: int
+    marker: str
+
+
+class _ProcessTable:
+    """All processes of this machine, looked at once for everybody who asks at the same time.
+
+    A look costs about 0.1 ms per process; two hundred servers that stop together would
+    otherwise spend minutes on it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: list[_Row] = []
+        self._began = -math.inf
+
+    def rows(self) -> list[_Row]:
+        """Return a look that began after this call did."""
+        asked = clock.monotonic()
+        with self._lock:
+            if self._began <= asked:
+                self._began = clock.monotonic()
+                self._rows = list(self._look())
+            return self._rows
+
+    @staticmethod
+    def _look() -> Iterator[_Row]:
+        for pid in psutil.pids():
+            try:
+                one = psutil.Process(pid)
+                parent = one.ppid()
+            except psutil.Error:
+                continue
+            try:
+                marker = one.environ().get(MARKER, "")
+            except (psutil.Error, OSError):  # a stranger's, or a zombie
+                marker = ""
+            yield _Row(one, parent, marker)
+
+
+_table = _ProcessTable()
+
+
+def _is_readable(descriptor: int, timeout_s: float) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(math.ceil(timeout_s * 1000)))
+
+
+def _is_living(one: psutil.Process) -> bool:
+    """Return whether a process runs; a zombie that its parent leaves lying does not."""
+    try:
+        return one.is_running() and one.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
+
+
+def _signal(processes: Iterable[psutil.Process], number: int) -> set[psutil.Process]:
+    """Signal these processes; return those that we may not signal."""
+    refused = set()
+    for one in processes:
+        try:
+            one.send_signal(number)
+        except psutil.NoSuchProcess:
+            pass
+        except psutil.AccessDenied:
+            refused.add(one)
+    return refused
+
+
+def _group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return -1
+
+
+def _name(one: psutil.Process) -> str:
+    try:
+        return one.name()
+    except psutil.Error:
+        return "a process"
+
+
+def _identity(one: psutil.Process) -> Identity:
+    return Identity(one.pid, one.create_time())
+
+
+# -- directories and logs ------------------------------------------------------------------
+
+
+def private_directory(path: Path) -> Path:
+    """Make a directory, 0700, if it is not there; return it. Raises SpawnError."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpawnError(f"The directory {path} cannot be made: {error.strerror}.") from error
+    return path
+
+
+def _open_log(path: str | os.PathLike[str]) -> BinaryIO:
+    # Unbuffered: nothing is written here but by the process, through its own copy.
+    try:
+        return open(path, "ab", buffering=0, opener=_private)
+    except OSError as error:
+        raise SpawnError(f"The log {path} cannot be opened: {error.strerror}.") from error
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def rotate(path: str | os.PathLike[str], max_bytes: int = LOG_MAX_BYTES) -> bool:
+    """Move a log that has grown past ``max_bytes`` to ``PATH.1`` and empty it; return whether.
+
+    The content is copied and the file cut, because a running process keeps its descriptor; since
+    it appends, it goes on at the new beginning. Lines written between copying and cutting are
+    lost. A log that cannot be copied (a full disk) is cut all the same.
+    """
+    try:
+        if os.path.getsize(path) <= max_bytes:
+            return False
+        try:
+            old = f"{os.fspath(path)}.1"
+            with open(path, "rb") as source, open(old, "wb", opener=_private) as target:
+                shutil.copyfileobj(source, target)
+        except OSError as error:
+            log.warning("The log %s cannot be kept: %s", path, error.strerror)
+        os.truncate(path, 0)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        log.warning("The log %s cannot be rotated: %s", path, error.strerror)
+        return False
+    return True
+
+
+def tail(path: str | os.PathLike[str], lines: int, since: int = 0) -> list[str]:
+    """Return up to the last ``lines`` lines of a log, without terminal escapes.
+
+    ``since`` is where to begin (bytes), such as the size of the log before a start. Very long
+    lines are cut. A log that cannot be read has no lines.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = since if since <= size else 0
+            file.seek(max(begin, size - _TAIL_BYTES))
+            text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return []
+    found = [_CONTROL.sub("", line)[:_TAIL_LINE_CHARS] for line in text.split("\n")]
+    return [line for line in found if line.strip()][-lines:]

@@ -1,0 +1,85 @@
+"""Asking a server that is starting whether it answers.
+
+Rules of this file: one request at a time, to a server that may not listen, listen and be silent,
+or talk nonsense; whatever it does is an :class:`Answer`. Redirects are not followed.
+
+Threads: any.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import signal
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+#: The pause after a try is random up to a bound that doubles from the first to the second.
+FIRST_PAUSE_S = 0.2
+LAST_PAUSE_S = 5.0
+#: The bound while nobody listens yet: it costs next to nothing to ask, and somebody is waiting.
+REFUSED_PAUSE_S = 0.5
+TRY_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: ``status`` None when nothing did that is HTTP."""
+
+    status: int | None = None
+    #: The ``X-JupyterHub-Version`` of the answer.
+    version: str | None = None
+    #: Whether nobody listens at all.
+    is_refused: bool = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the server is up: any status below 500 will do."""
+        return self.status is not None and self.status < 500
+
+
+def ask(url: str, timeout_s: float) -> Answer:
+    """Return what a server answers to ``GET url``. Raises ValueError for no http:// URL."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise ValueError(f"{url} is not of the form http://host:port/path")
+    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout_s)
+    try:
+        connection.request("GET", parts.path, headers={"Connection": "close"})
+        response = connection.getresponse()
+        return Answer(response.status, response.getheader("X-JupyterHub-Version"))
+    except ConnectionRefusedError:
+        return Answer(is_refused=True)
+    except (OSError, http.client.HTTPException):
+        return Answer()
+    finally:
+        connection.close()
+
+
+class Pauses:
+    """How long to wait after each try."""
+
+    def __init__(self) -> None:
+        self._bound_s = FIRST_PAUSE_S
+
+    def after(self, answer: Answer) -> float:
+        """Return the next pause in seconds."""
+        bound = min(self._bound_s, REFUSED_PAUSE_S) if answer.is_refused else self._bound_s
+        self._bound_s = min(self._bound_s * 2, LAST_PAUSE_S)
+        return random.uniform(0, bound)
+
+
+def reachable(ip: str) -> str:
+    """Return the address, as it stands in a URL, at which one that listens on ``ip`` is reached."""
+    ip = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(ip, ip)
+    return f"[{ip}]" if ":" in ip else ip
+
+
+def describe_exit(code: int) -> str:
+    """Return an exit code in words; a negative one is that of a signal."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

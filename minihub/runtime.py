@@ -1,0 +1,152 @@
+"""How this minihub was started, and how to start another process of it.
+
+minihub runs in one of three forms: from a ``checkout`` (or an installation), from the ``cache``
+(the unpacked copy of minihub.pyz, :mod:`minihub.bundle`), or from the ``zip`` itself, held in
+memory, where there was no place to unpack it (:mod:`minihub.zipform`).
+
+Rules of this file: standard library only, and little of it, since every verb imports it. Nobody
+else builds a command line that starts minihub again.
+
+Threads: any, except :func:`drop_relative_path_entries`, which runs before there are any.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+#: What a checkout needs installed: module, and the distribution it comes from.
+DEPENDENCIES = {
+    "bottle": "bottle",
+    "jinja2": "jinja2",
+    "oauthlib": "oauthlib",
+    "pamela": "pamela",
+    "peewee": "peewee",
+    "prometheus_client": "prometheus_client",
+    "psutil": "psutil",
+    "statsd": "statsd",
+    "traitlets": "traitlets",
+    "waitress": "waitress",
+    "yaml": "pyyaml",
+}
+
+#: Verbs that need the standard library only and never wait for the archive to be unpacked.
+LIGHT_VERBS = ("proxy", "cull")
+
+#: Lies beside the package in an unpacked copy, and only there.
+UNPACKED_MARK = "unpacked.manifest"
+
+
+def archive() -> str | None:
+    """Return the absolute path of minihub.pyz when its code runs from the archive, else None."""
+    return getattr(__spec__.loader, "archive", None)
+
+
+def _package_directory() -> str:
+    return os.path.dirname(os.path.abspath(__file__))
+
+
+def form() -> str:
+    """Return ``"checkout"``, ``"cache"`` or ``"zip"``."""
+    if archive() is not None:
+        return "zip"
+    parent = os.path.dirname(_package_directory())
+    return "cache" if os.path.exists(os.path.join(parent, UNPACKED_MARK)) else "checkout"
+
+
+def is_light(args: list[str]) -> bool:
+    """Tell whether this command line needs nothing but the standard library."""
+    return bool(args) and args[0] in LIGHT_VERBS
+
+
+def _interpreter(*flags: str) -> list[str]:
+    # -O has to travel: byte code is looked up by it.
+    optimize = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+    return [sys.executable or "python3", *optimize, *flags]
+
+
+def self_command(*args: str) -> list[str]:
+    """Return the argv that starts this same minihub again with these arguments.
+
+    The new process is isolated (``-I``: no ``PYTHON*`` environment, no user site, nothing of the
+    current directory); ``proxy`` also goes without site-packages (``-S``), which it does not need
+    and which cost 60 ms.
+    """
+    flags = ["-I", "-S"] if args[:1] == ("proxy",) else ["-I"]
+    program = archive() or os.path.join(_package_directory(), "__main__.py")
+    return [*_interpreter(*flags), program, *args]
+
+
+def script_command(module: str, *args: str) -> list[str]:
+    """Return the argv that runs one module of ours as a script, with ``-I -S``.
+
+    ``module`` is a dotted name such as ``"minihub.launcher"`` and must import the standard library
+    only: nothing of minihub is importable there. In the zip form its source is given by ``-c``,
+    so ``__file__`` is not defined and ``sys.argv[0]`` is ``-c``.
+    """
+    if archive() is not None:
+        program = ["-c", __spec__.loader.get_source(module)]
+    else:
+        path = os.path.join(_package_directory(), *module.split(".")[1:]) + ".py"
+        program = [path]
+    return [*_interpreter("-I", "-S"), *program, *args]
+
+
+def missing_packages() -> str:
+    """Return one line that names the packages to install and how, or ``""`` when all are there.
+
+    Every form but the checkout carries its packages, save psutil on a platform for which
+    minihub.pyz has none.
+    """
+    from importlib.util import find_spec
+
+    where = form()
+    needed = DEPENDENCIES if where == "checkout" else {"psutil": "psutil"}
+    missing = [dist for module, dist in needed.items() if find_spec(module) is None]
+    if not missing:
+        return ""
+    install = f"{sys.executable} -m pip install {' '.join(missing)}"
+    if where == "checkout":
+        return f"this checkout needs packages that {sys.executable} does not have: {install}"
+    if where == "zip":
+        return (
+            "psutil cannot be loaded without unpacking it, and none is installed: set"
+            f" MINIHUB_CACHE to a directory of your own, or {install}"
+        )
+    return (
+        f"minihub.pyz carries no psutil for this Python ({describe_platform()}), and none is"
+        f" installed: {install} (Debian and Ubuntu, for /usr/bin/python3: apt install"
+        " python3-psutil)"
+    )
+
+
+def describe_platform() -> str:
+    """Return interpreter and machine in a few words, such as ``CPython 3.13t, linux armv7l``."""
+    name = {"cpython": "CPython", "pypy": "PyPy"}.get(
+        sys.implementation.name, sys.implementation.name
+    )
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}{getattr(sys, 'abiflags', '')}"
+    bits = "" if sys.maxsize > 2**32 else ", 32 bit"
+    return f"{name} {version}, {sys.platform} {os.uname().machine}{bits}"
+
+
+def drop_relative_path_entries() -> None:
+    """Take off ``sys.path`` what an empty or relative element of PYTHONPATH put there.
+
+    ``PYTHONPATH=$PYTHONPATH:/srv/lib`` with the variable unset begins with an empty element, which
+    means the current directory: whatever lies there would be imported. Absolute elements stay,
+    also one that names the current directory: somebody meant it.
+    """
+    given = "" if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "")
+    sys.path[:] = without_relative(sys.path, given)
+
+
+def without_relative(path: list[str], pythonpath: str) -> list[str]:
+    """Return ``path`` without relative entries and those ``pythonpath`` names relatively."""
+    elements = pythonpath.split(os.pathsep) if pythonpath else []
+    meant = {os.path.normpath(e) for e in elements if os.path.isabs(e)}
+    try:
+        stray = {os.path.abspath(e) for e in elements if not os.path.isabs(e)} - meant
+    except OSError:  # the current directory was removed: nothing can be imported from it
+        stray = set()
+    return [e for e in path if os.path.isabs(e) and os.path.normpath(e) not in stray]

@@ -1,0 +1,575 @@
+"""Spawners: what starts one user's server and stops it, seen from the hub.
+
+A spawner knows the user, the server's name and the hub's addresses, and nothing of database, web
+or proxy. :class:`Spawner` holds everything that all spawners share: options, environment, hooks,
+and waiting until a server answers. A subclass adds ``start``, ``stop`` and ``poll``, which may be
+plain functions or coroutines; the hub calls them, like every hook, through
+:func:`minihub.aio.call`.
+
+Rules of this file: the environment is made of an allow-list of the hub's own, the variables that
+single-user servers read, and ``Spawner.environment``, in this order; nothing else gets in. What
+somebody else's hook or method raises leaves as SpawnError naming the option.
+
+Threads: one at a time per spawner; which one is decided by the hub's state machine.
+Sources: JupyterHub 6's Spawner, whose option names and meanings these are.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import logging
+import os
+import random
+import time
+from collections.abc import Callable as CallableType
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from traitlets import (
+    Bool,
+    Dict,
+    Enum,
+    Float,
+    Int,
+    List,
+    TraitError,
+    Unicode,
+    Union,
+    default,
+    validate,
+)
+from traitlets.config import LoggingConfigurable
+
+from . import aio, clock, readiness
+from .errors import ExitedEarly, MinihubError, SpawnError, SpawnTimeout
+from .hookinfo import GroupInfo, HubInfo, UserInfo
+from .traits import ByteSpecification, Callable, Command
+
+__all__ = ["GroupInfo", "HubInfo", "Spawner", "UserInfo"]
+
+#: Variables of the hub's environment that are its secrets: no server gets them, whoever asks.
+HUB_SECRETS = frozenset(
+    {
+        "CONFIGPROXY_AUTH_TOKEN",
+        "JPY_COOKIE_SECRET",
+        "JUPYTERHUB_API_TOKEN",
+        "JUPYTERHUB_CRYPT_KEY",
+    }
+)
+
+#: How long at most a wait goes on without asking whether it is still wanted.
+_STEP_S = 0.25
+#: How often a spawner that can only be polled is polled while its server starts.
+_POLL_STEP_S = 2.0
+LOG_TAIL_LINES = 20
+
+
+class Spawner(LoggingConfigurable):
+    """Base of all spawners; subclasses may write their methods plain or ``async``.
+
+    The hub sets ``api_token``, ``oauth_client_id``, ``oauth_access_scopes``, ``user_options`` and
+    ``handler`` before a start.
+    """
+
+    ip = Unicode(
+        "127.0.0.1",
+        help="Address on which servers listen; empty means all, IPv4 and IPv6.",
+    ).tag(config=True)
+    port = Int(
+        0,
+        min=0,
+        max=65535,
+        help="Port on which servers listen; 0 chooses a free one at each start. Another value only "
+        "makes sense where every server has an address of its own.",
+    ).tag(config=True)
+    start_timeout = Int(
+        60,
+        min=1,
+        help="Seconds within which a server's process must have been started. The time until the "
+        "server answers is http_timeout.",
+    ).tag(config=True)
+    http_timeout = Int(
+        30, min=1, help="Seconds within which a started server must answer its first request."
+    ).tag(config=True)
+    poll_interval = Int(
+        30, help="Seconds between looks whether a running server still runs; 0 or less: never."
+    ).tag(config=True)
+    debug = Bool(False, help="Whether servers log in full detail.").tag(config=True)
+
+    cmd = Command(
+        ["jupyterhub-singleuser"],
+        allow_none=True,
+        help="The program that is a user's server: a name that is looked for on PATH and beside "
+        "the hub's Python, or a path; as a list, with its first arguments.",
+    ).tag(config=True)
+    args = List(Unicode(), help="Arguments added to cmd.").tag(config=True)
+    notebook_dir = Unicode(
+        help="Directory that the server shows as its root; empty for the user's home. {username} "
+        "and {base_url} are replaced, and ~ means the home. This hides, it does not protect."
+    ).tag(config=True)
+    default_url = Unicode(
+        help="Page of the server on which users land, such as /lab or /tree; {username} and "
+        "{base_url} are replaced. Empty for the server's own choice."
+    ).tag(config=True)
+    disable_user_config = Bool(
+        False, help="Whether servers ignore Jupyter configuration found in the user's home."
+    ).tag(config=True)
+
+    env_keep = List(
+        Unicode(),
+        default_value=["JUPYTERHUB_SINGLEUSER_APP"],
+        help="Names of variables that servers inherit from the hub's own environment. Nothing "
+        "else of it reaches them, and the hub's secrets may not be named here.",
+    ).tag(config=True)
+    environment = Dict(
+        help="Variables added to a server's environment; they win over all others. A value is a "
+        "text or a number; in a Python file also a function that is given the spawner and "
+        "returns one."
+    ).tag(config=True)
+
+    mem_limit = ByteSpecification(
+        help="Most memory a server should use, in bytes or such as 2G; it reads it as MEM_LIMIT."
+    ).tag(config=True)
+    mem_guarantee = ByteSpecification(
+        help="Memory a server can count on, in bytes or such as 1G; it reads it as MEM_GUARANTEE."
+    ).tag(config=True)
+    cpu_limit = Float(
+        None,
+        allow_none=True,
+        min=0,
+        help="Most processors a server should use, such as 0.5 or 2; it reads it as CPU_LIMIT.",
+    ).tag(config=True)
+    cpu_guarantee = Float(
+        None,
+        allow_none=True,
+        min=0,
+        help="Processors a server can count on, such as 0.5 or 2; it reads it as CPU_GUARANTEE.",
+    ).tag(config=True)
+
+    options_form = Union(
+        [Unicode(), Callable()],
+        help="HTML of the fields shown before a server starts (without <form> and button), or a "
+        "function that is given the spawner and returns it. Empty: no such page.",
+    ).tag(config=True)
+    options_from_form = Union(
+        [Enum(["passthrough", "simple"]), Callable()],
+        default_value="passthrough",
+        help="How the fields, a dict of lists of texts, become user_options: passthrough leaves "
+        "them so; simple makes single values texts, and on true; a function is given the fields, "
+        "and the spawner if it has a parameter of that name, and returns a dict.",
+    ).tag(config=True)
+    options_from_query = Callable(
+        default_value=None,
+        allow_none=True,
+        help="Function that makes user_options of the query of a spawn link, a dict of lists of "
+        "texts. Unset: as options_from_form.",
+    ).tag(config=True)
+
+    oauth_client_allowed_scopes = Union(
+        [List(Unicode()), Callable()],
+        help="Scopes a server may use on behalf of those who visit it, beyond knowing who they "
+        "are; or a function that is given the spawner and returns them.",
+    ).tag(config=True)
+    server_token_scopes = Union(
+        [List(Unicode()), Callable()],
+        help="Scopes of the server's own API token; or a function that is given the spawner and "
+        "returns them. Empty: those of the role server.",
+    ).tag(config=True)
+
+    auth_state_hook = Callable(
+        default_value=None,
+        allow_none=True,
+        help="Function(spawner, auth_state) called before a start with what the authenticator "
+        "stored about the user.",
+    ).tag(config=True)
+    pre_spawn_hook = Callable(
+        default_value=None,
+        allow_none=True,
+        help="Function(spawner) called before a start; an exception in it prevents the start.",
+    ).tag(config=True)
+    post_stop_hook = Callable(
+        default_value=None,
+        allow_none=True,
+        help="Function(spawner) called after a server has stopped.",
+    ).tag(config=True)
+    progress_ready_hook = Callable(
+        default_value=None,
+        allow_none=True,
+        help="Function(spawner, event) that may change the last progress event of a start, which "
+        "tells that the server is ready, and returns it.",
+    ).tag(config=True)
+
+    def __init__(
+        self, *, user: UserInfo, server_name: str = "", hub: HubInfo, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.user = user
+        self.server_name = server_name
+        self.hub = hub
+        self.api_token = ""
+        self.oauth_client_id = ""
+        self.oauth_access_scopes: list[str] = []
+        self.user_options: dict[str, Any] = {}
+        self.handler: Any = None
+        self._next_poll = 0.0
+        user.spawners[server_name] = self
+
+    @default("log")
+    def _default_log(self) -> logging.Logger:
+        return logging.getLogger("minihub.spawner")
+
+    # -- judging options -------------------------------------------------------------------
+
+    @validate("ip")
+    def _without_brackets(self, proposal: Any) -> str:
+        return proposal["value"].removeprefix("[").removesuffix("]")
+
+    @validate("notebook_dir", "default_url")
+    def _without_percent_u(self, proposal: Any) -> str:
+        value = proposal["value"]
+        if "%U" in value:
+            self.log.warning(
+                "Spawner.%s: %%U is an old spelling; write {username}", proposal["trait"].name
+            )
+        return value.replace("%U", "{username}")
+
+    @validate("env_keep")
+    def _without_secrets(self, proposal: Any) -> list[str]:
+        secret = HUB_SECRETS.intersection(proposal["value"])
+        if secret:
+            raise TraitError(f"{', '.join(sorted(secret))} is a secret of the hub")
+        return proposal["value"]
+
+    @validate("environment")
+    def _writable_as_text(self, proposal: Any) -> dict[str, Any]:
+        for key, value in proposal["value"].items():
+            if not callable(value):
+                _environment_text(key, value)
+        return proposal["value"]
+
+    @default("options_from_form")
+    def _default_options_from_form(self) -> CallableType[..., Any]:
+        return _FORM_READERS["passthrough"]
+
+    @validate("options_from_form")
+    def _form_reader(self, proposal: Any) -> CallableType[..., Any]:
+        value = proposal["value"]
+        value = _FORM_READERS[value] if isinstance(value, str) else value
+        wants = inspect.signature(value).parameters
+        return functools.partial(value, spawner=self) if "spawner" in wants else value
+
+    @default("options_from_query")
+    def _default_options_from_query(self) -> CallableType[..., Any]:
+        return lambda query: self.options_from_form(query)
+
+    # -- names and addresses ---------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The server's name, "" for the default server."""
+        return self.server_name
+
+    @property
+    def server_url(self) -> str:
+        """Path under which the server answers, ``BASEuser/NAME/[SERVER/]``."""
+        return self.user.server_url(self.server_name)
+
+    @property
+    def oauth_callback_url(self) -> str:
+        """Where the hub sends a visitor back to; a path, unless users have their own hosts."""
+        return f"{self.user.host}{self.server_url}oauth_callback"
+
+    def template_namespace(self) -> dict[str, Any]:
+        """Return what ``{name}`` stands for in ``notebook_dir`` and ``default_url``."""
+        return {"username": self.user.name, "base_url": self.server_url}
+
+    def format_string(self, text: str) -> str:
+        """Return ``text`` with its ``{names}`` replaced. Raises SpawnError for an unknown one."""
+        names = self.template_namespace()
+        try:
+            return text.format(**names)
+        except (AttributeError, IndexError, KeyError, ValueError) as error:
+            known = ", ".join(f"{{{name}}}" for name in names)
+            raise SpawnError(
+                f'The hub is configured wrongly: "{text}" cannot be filled in; it may hold {known}.'
+            ) from error
+
+    # -- what the server is given ----------------------------------------------------------
+
+    def get_env(self) -> dict[str, str]:
+        """Return the server's whole environment."""
+        env = {name: os.environ[name] for name in self.env_keep if name in os.environ}
+        env |= self._hub_env()
+        env |= self._option_env()
+        env = self.user_env(env)
+        for key, value in self.environment.items():
+            if callable(value):
+                value = self._run(f'Spawner.environment["{key}"]', value, self)
+            try:
+                env[key] = _environment_text(key, value)
+            except TraitError as error:
+                raise SpawnError(
+                    f"The hub is configured wrongly: Spawner.environment: {error}."
+                ) from error
+        return env
+
+    def user_env(self, env: dict[str, str]) -> dict[str, str]:
+        """Return ``env`` with what belongs to the user's account added."""
+        return env
+
+    def get_args(self) -> list[str]:
+        """Return the arguments after ``cmd``."""
+        return list(self.args)
+
+    def _hub_env(self) -> dict[str, str]:
+        """Return how the server finds the hub and proves itself."""
+        hub, user = self.hub, self.user
+        access = json.dumps(self.oauth_access_scopes)
+        host = f"[{self.ip}]" if ":" in self.ip else self.ip
+        env = {
+            "JUPYTERHUB_API_TOKEN": self.api_token,
+            "JPY_API_TOKEN": self.api_token,
+            "JUPYTERHUB_CLIENT_ID": self.oauth_client_id,
+            "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": str(int(hub.cookie_host_prefix_enabled)),
+            "JUPYTERHUB_HOST": hub.public_host,
+            "JUPYTERHUB_OAUTH_CALLBACK_URL": self.oauth_callback_url,
+            "JUPYTERHUB_OAUTH_SCOPES": access,
+            "JUPYTERHUB_OAUTH_ACCESS_SCOPES": access,
+            "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES": json.dumps(self.allowed_scopes()),
+            "JUPYTERHUB_USER": user.name,
+            "JUPYTERHUB_SERVER_NAME": self.server_name,
+            "JUPYTERHUB_API_URL": hub.api_url,
+            "JUPYTERHUB_ACTIVITY_URL": f"{hub.api_url}/users/{user.escaped_name}/activity",
+            "JUPYTERHUB_BASE_URL": hub.base_url,
+            "JUPYTERHUB_SERVICE_PREFIX": self.server_url,
+            "JUPYTERHUB_SERVICE_URL": f"http://{host}:{self.port}{self.server_url}",
+            "JUPYTERHUB_PUBLIC_URL": hub.public(self.server_url, user.host),
+            "JUPYTERHUB_PUBLIC_HUB_URL": hub.public(hub.hub_prefix),
+        }
+        if hub.admin_access:
+            env["JUPYTERHUB_ADMIN_ACCESS"] = "1"
+        if hub.cookie_options:
+            env["JUPYTERHUB_COOKIE_OPTIONS"] = json.dumps(dict(hub.cookie_options))
+        return env
+
+    def _option_env(self) -> dict[str, str]:
+        """Return how the options of this class reach the server."""
+        env = {}
+        for name in ("mem_limit", "mem_guarantee", "cpu_limit", "cpu_guarantee"):
+            if getattr(self, name):
+                env[name.upper()] = str(getattr(self, name))
+        if self.notebook_dir:
+            env["JUPYTERHUB_ROOT_DIR"] = self.format_string(self.notebook_dir)
+        if self.default_url:
+            env["JUPYTERHUB_DEFAULT_URL"] = self.format_string(self.default_url)
+        if self.debug:
+            env["JUPYTERHUB_DEBUG"] = "1"
+        if self.disable_user_config:
+            env["JUPYTERHUB_DISABLE_USER_CONFIG"] = "1"
+        return env
+
+    # -- what the configuration's author may add -------------------------------------------
+
+    def allowed_scopes(self) -> list[str]:
+        """Return ``oauth_client_allowed_scopes``, asked for if it is a function."""
+        return self._scopes("oauth_client_allowed_scopes")
+
+    def token_scopes(self) -> list[str]:
+        """Return ``server_token_scopes``, asked for if it is a function."""
+        return self._scopes("server_token_scopes")
+
+    def _scopes(self, option: str) -> list[str]:
+        value = getattr(self, option)
+        if callable(value):
+            value = self._run(f"Spawner.{option}", value, self)
+        return sorted(set(value or ()))
+
+    def get_options_form(self) -> str:
+        """Return the HTML of the form shown before a start, or ""."""
+        form = self.options_form
+        if callable(form):
+            form = self._run("Spawner.options_form", form, self)
+        return form or ""
+
+    def run_hook(self, option: str, *args: Any) -> Any:
+        """Call the hook that is set as ``option``, with the spawner and ``args``, if there is one.
+
+        Returns what the hook returns; None without one. Raises SpawnError for whatever it raises.
+        """
+        hook = getattr(self, option)
+        return None if hook is None else self._run(f"Spawner.{option}", hook, self, *args)
+
+    def _run(self, what: str, fn: CallableType[..., Any], *args: Any) -> Any:
+        """Call a function of the configuration's author."""
+        try:
+            return aio.call(fn, *args, timeout_s=self.start_timeout)
+        except MinihubError:
+            raise
+        except Exception as error:  # it is somebody else's code
+            self.log.exception("%s of server %s%s", what, self.user.name, self._slash_name)
+            text = f"{error}" or type(error).__name__
+            raise SpawnError(f"{what} failed: {text}") from error
+
+    @property
+    def _slash_name(self) -> str:
+        return f"/{self.server_name}" if self.server_name else ""
+
+    # -- starting and stopping -------------------------------------------------------------
+
+    def start(self) -> Any:
+        """Start the server; return its URL or (ip, port), where the hub can reach it."""
+        raise NotImplementedError(f"{type(self).__name__}.start")
+
+    def stop(self, now: bool = False) -> Any:
+        """Stop the server and wait until it has ended; ``now`` leaves out the gentle part."""
+        raise NotImplementedError(f"{type(self).__name__}.stop")
+
+    def poll(self) -> Any:
+        """Return None while the server runs, then its exit code (0 when unknown)."""
+        raise NotImplementedError(f"{type(self).__name__}.poll")
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what a later hub needs to find the running server again, as JSON types."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Find the server again that :meth:`get_state` described; {} describes none."""
+
+    def clear_state(self) -> None:
+        """Forget the server that has ended."""
+        self.api_token = ""
+
+    def progress(self) -> Any:
+        """Yield progress events of a start: ``{progress: 0–100, message: str}``; may be async."""
+        yield {"progress": 50, "message": "Spawning server..."}
+
+    def progress_events(self) -> Iterator[dict[str, Any]]:
+        """Yield what :meth:`progress` yields, be it a plain or an async generator."""
+        events = self.progress()
+        if not hasattr(events, "__anext__"):
+            yield from events
+            return
+        try:
+            while True:
+                yield aio.call(events.__anext__)
+        except StopAsyncIteration:
+            pass
+        finally:
+            aio.call(events.aclose)
+
+    def log_tail(self) -> list[str]:
+        """Return the last lines the server wrote since its start, where that is known."""
+        return []
+
+    def exit_hint(self, log_tail: list[str]) -> str:
+        """Return what to do about a server that ended at its start with these last lines, or ""."""
+        return ""
+
+    def run_start(self) -> str:
+        """Call :meth:`start`; return ``http://host:port`` of the server.
+
+        Raises SpawnTimeout after ``start_timeout``, else SpawnError for whatever ``start`` raised.
+        """
+        try:
+            where = aio.call(self.start, timeout_s=self.start_timeout)
+        except TimeoutError as error:
+            raise SpawnTimeout(
+                f"The server was not started within {self.start_timeout} s "
+                "(Spawner.start_timeout).",
+                log_tail=self.log_tail(),
+                hint="If it only needs longer, raise Spawner.start_timeout.",
+            ) from error
+        except MinihubError:
+            raise
+        except Exception as error:  # a subclass may be anybody's
+            self.log.exception("Starting server %s%s", self.user.name, self._slash_name)
+            raise SpawnError(f"The server could not be started: {error}") from error
+        if isinstance(where, str):
+            parts = urlsplit(where)
+            return f"{parts.scheme}://{parts.netloc}"
+        ip, port = where or (self.ip, self.port)
+        return f"http://{readiness.reachable(ip)}:{port}"
+
+    def wait_exit(self, timeout_s: float) -> int | None:
+        """Wait up to ``timeout_s`` for the server's end; return as :meth:`poll` does.
+
+        This one can only ask ``poll`` now and then; a subclass that sees the end returns at once.
+        """
+        time.sleep(timeout_s)
+        if clock.monotonic() < self._next_poll:
+            return None
+        self._next_poll = clock.monotonic() + _POLL_STEP_S
+        return aio.call(self.poll, timeout_s=self.start_timeout)
+
+    def wait_ready(
+        self,
+        url: str,
+        timeout_s: float | None = None,
+        still_wanted: CallableType[[], Any] | None = None,
+    ) -> str | None:
+        """Wait until the server answers ``GET URLapi`` with any status below 500.
+
+        ``url`` is that of the server with its path. ``timeout_s`` is ``http_timeout`` unless
+        given, and varied by a tenth so that many servers do not time out together.
+        ``still_wanted`` is called several times a second and raises to give up. Redirects are
+        not followed. Returns the version in ``X-JupyterHub-Version``, or None. Raises ExitedEarly
+        as soon as the server ends, SpawnTimeout, both with the last lines of its log.
+        """
+        timeout_s = self.http_timeout if timeout_s is None else timeout_s
+        deadline = clock.monotonic() + timeout_s * random.uniform(0.9, 1.1)
+        pauses = readiness.Pauses()
+        while True:
+            left = deadline - clock.monotonic()
+            if left <= 0:
+                raise SpawnTimeout(
+                    f"The server did not answer within {timeout_s:.0f} s (Spawner.http_timeout).",
+                    log_tail=self.log_tail(),
+                    hint="If it only needs longer, raise Spawner.http_timeout.",
+                )
+            try:
+                answer = readiness.ask(url + "api", min(left, readiness.TRY_TIMEOUT_S))
+            except ValueError as error:
+                raise SpawnError(f"The server's address cannot be used: {error}.") from error
+            if answer.is_ready:
+                return answer.version
+            self._pause(min(pauses.after(answer), left), still_wanted)
+
+    def _pause(self, pause_s: float, still_wanted: CallableType[[], Any] | None) -> None:
+        """Wait that long. Raises ExitedEarly, or what ``still_wanted`` raises."""
+        end = clock.monotonic() + pause_s
+        while True:
+            if still_wanted is not None:
+                still_wanted()
+            left = end - clock.monotonic()
+            code = self.wait_exit(max(0.0, min(left, _STEP_S)))
+            if code is not None:
+                tail = self.log_tail()
+                reason = f"The server ended before it answered: {readiness.describe_exit(code)}."
+                raise ExitedEarly(reason, code, log_tail=tail, hint=self.exit_hint(tail))
+            if left <= _STEP_S:
+                return
+
+
+def _simple_options(form: Mapping[str, list[Any]]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for key, values in form.items():
+        value = values[0] if len(values) == 1 else values
+        options[key] = True if value == "on" else value
+    return options
+
+
+_FORM_READERS: dict[str, CallableType[..., Any]] = {"passthrough": dict, "simple": _simple_options}
+
+
+def _environment_text(key: Any, value: Any) -> str:
+    """Return a variable's value as text. Raises TraitError when key or value cannot be one."""
+    if not isinstance(key, str) or not key or "=" in key or "\0" in key:
+        raise TraitError(f"{key!r} is not the name of a variable")
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise TraitError(f"the value of {key} is {value!r}; give a text (in quotes) or a number")
+    if "\0" in str(value):
+        raise TraitError(f"the value of {key} holds a NUL")
+    return str(value)

@@ -1,0 +1,230 @@
+"""Logging in and out, and the one-time link that makes the first owner.
+
+Rules of this file: it starts and ends sessions. Who may log in is the authenticator's decision;
+what a form must prove is :mod:`minihub.web.context`'s.
+
+Threads: waitress's; an authenticator may take its time in one.
+"""
+
+from __future__ import annotations
+
+import logging
+import pwd
+import uuid
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlencode
+
+from .. import aio
+from ..auth.results import InvalidUser, NotAllowed
+from ..errors import AuthError, Forbidden
+from ..logs import safe
+from ..models import Group, GroupMember, User
+from ..spawner import UserInfo
+from ..urls import is_local_path
+from . import cookies
+from .context import Context
+from .routing import Access, Routes
+
+log = logging.getLogger("minihub.login")
+routes = Routes()
+
+
+def next_url(ctx: Context, user: User) -> str:
+    """Return where a person goes after logging in."""
+    site = ctx.site
+    target = ctx.safe_next(ctx.query.get("next") or ctx.form.get("next") or "")
+    if target and not is_local_path(target, site.hub_prefix + "login"):
+        return target
+    if site.hub.server(user).ready:
+        return site.hub.server_url(user.name)
+    return site.hub_prefix + "home"
+
+
+def start_session(ctx: Context, user: User) -> None:
+    """Log ``user`` in on this browser."""
+    site = ctx.site
+    session_id = uuid.uuid4().hex
+    key = site.accounts.start_session(user, session_id)
+    lifetime = int(site.identity.cookie_max_age_days * 86400)
+    ctx.set_cookie(
+        cookies.LOGIN, site.identity.sign_login(key), path=site.hub_prefix, max_age_s=lifetime
+    )
+    ctx.set_cookie(cookies.SESSION_ID, session_id, path=site.base_url)
+    ctx.clear_cookie(cookies.XSRF, site.hub_prefix)  # the next page makes one for this login
+
+
+def login_page(ctx: Context, status: int = 200, **namespace: Any) -> Any:
+    """Return the login form."""
+    site = ctx.site
+    asked = {"next": ctx.query["next"]} if ctx.query.get("next") else {}
+    action = site.hub_prefix + "login" + ("?" + urlencode(asked) if asked else "")
+    values = {
+        "next": ctx.query.get("next", ""),
+        "username": ctx.query.get("username", ""),
+        "custom_html": aio.call(site.authenticator.get_custom_html, site.hub_prefix),
+        "authenticator_login_url": action,
+    }
+    return ctx.page("login.html", status, **(values | namespace))
+
+
+@routes.add("GET", "login", access=Access.PUBLIC)
+def login_form(ctx: Context) -> Any:
+    """Show the login form, or go on when there is nothing to ask."""
+    if "owner" in ctx.query:
+        return owner_page(ctx, ctx.query["owner"])
+    if ctx.caller is not None and ctx.caller.session is not None:
+        return ctx.redirect(next_url(ctx, ctx.caller.user))
+    if ctx.site.authenticator.auto_login:
+        if ctx.site.login_url() != ctx.site.hub_prefix + "login":
+            return ctx.to_login()
+        return authenticate(ctx, None)
+    return login_page(ctx)
+
+
+@routes.add("POST", "login", access=Access.PUBLIC, xsrf=False)
+def login(ctx: Context) -> Any:
+    """Check a name and a password; also spends the owner's link."""
+    try:
+        ctx.check_xsrf()
+    except Forbidden as error:
+        return login_page(ctx, 403, login_error=error.message)
+    if "owner" in ctx.query:
+        return become_owner(ctx, ctx.query["owner"])
+    data = {key: value for key, value in ctx.form.items() if key not in ("_xsrf", "next")}
+    data["username"] = data.get("username", "").strip()
+    data.setdefault("password", "")
+    return authenticate(ctx, data)
+
+
+def authenticate(ctx: Context, data: dict[str, str] | None) -> Any:
+    """Log in whom the authenticator recognises; answers with the form when it does not.
+
+    ``data`` are the form's fields, None where the authenticator asks for none.
+    """
+    site = ctx.site
+    handler = SimpleNamespace(
+        request=SimpleNamespace(remote_ip=ctx.remote_ip, headers=ctx.request.headers),
+        custom_login_error="",
+    )
+    name = (data or {}).get("username", "")
+    try:
+        result = site.authenticator.get_authenticated_user(handler, data)
+        user = _known_user(ctx, result.name, result.admin)
+    except NotAllowed as error:
+        return login_page(ctx, 403, username=name, login_error=str(error), not_allowed=True)
+    except (AuthError, InvalidUser) as error:
+        message = handler.custom_login_error or str(error)
+        return login_page(ctx, error.status, username=name, login_error=message)
+    if result.groups is not None:
+        _set_groups(ctx, user, result.groups)
+    start_session(ctx, user)
+    log.info("%s logged in from %s", user.name, safe(ctx.remote_ip))
+    return ctx.redirect(next_url(ctx, user))
+
+
+def _known_user(ctx: Context, name: str, admin: bool | None) -> User:
+    """Return the user of that name; a new one is first made known to the authenticator.
+
+    Raises InvalidUser when the authenticator cannot have a user of that name.
+    """
+    site = ctx.site
+    if site.accounts.user(name) is None:
+        newcomer = UserInfo(name, admin=bool(admin), base_url=site.base_url)
+        aio.call(site.authenticator.add_user, newcomer)
+    return site.accounts.ensure_user(name, admin=admin)[0]
+
+
+def _set_groups(ctx: Context, user: User, names: list[str]) -> None:
+    """Make the user a member of exactly these groups (``Authenticator.manage_groups``)."""
+    with ctx.site.accounts.store.transaction():
+        GroupMember.delete().where(GroupMember.user == user).execute()
+        for name in sorted(set(names)):
+            group, _created = Group.get_or_create(name=name)
+            GroupMember.create(group=group, user=user)
+
+
+@routes.add("GET", "logout", access=Access.PUBLIC)
+def logout(ctx: Context) -> Any:
+    """End this login and everything that came out of it."""
+    site = ctx.site
+    if ctx.caller is not None and ctx.caller.session is not None:
+        site.accounts.end_session(ctx.caller.session)
+        log.info("%s logged out", ctx.caller.name)
+    ctx.clear_cookie(cookies.LOGIN, site.hub_prefix)
+    ctx.clear_cookie(cookies.XSRF, site.hub_prefix)
+    ctx.clear_cookie(cookies.SESSION_ID, site.base_url)
+    if site.authenticator.auto_login:
+        ctx.caller = None
+        return ctx.page("logout.html")
+    return ctx.redirect(site.login_url())
+
+
+# -- the first owner -----------------------------------------------------------------------
+
+
+def owner_page(ctx: Context, code: str, status: int = 200, error: str = "") -> Any:
+    """Show the page whose button spends the owner's link; looking at it spends nothing."""
+    link = ctx.site.accounts.owner_link(code)
+    if link is None:
+        return ctx.site.error_page(
+            ctx,
+            403,
+            "This link is no longer good: it was used, it is older than 30 minutes, or the hub "
+            "has an owner already.",
+            hint="For a new one, run: minihub.pyz admin link",
+        )
+    response = ctx.page(
+        "owner.html",
+        status,
+        url=f"{ctx.site.hub_prefix}login?{urlencode({'owner': code})}",
+        username="" if link.uid == 0 else _name_of(link.uid),
+        ask_username=link.uid == 0,
+        error=error,
+    )
+    response.set_header("Referrer-Policy", "no-referrer")
+    return response
+
+
+def become_owner(ctx: Context, code: str) -> Any:
+    """Spend the owner's link: make its user the first admin and log them in."""
+    site = ctx.site
+    link = site.accounts.owner_link(code)
+    if link is None:
+        return owner_page(ctx, code)
+    if link.uid == 0:
+        name = ctx.form.get("username", "").strip()
+        problem = _unfit_owner(name)
+        if problem:
+            return owner_page(ctx, code, 400, problem)
+    else:
+        name = _name_of(link.uid)
+    name = site.authenticator.normalize_username(name)
+    try:
+        aio.call(site.authenticator.add_user, UserInfo(name, admin=True, base_url=site.base_url))
+    except InvalidUser as error:
+        return owner_page(ctx, code, 400, str(error))
+    user = site.accounts.spend_owner_link(code, name)
+    if user is None:
+        return owner_page(ctx, code)
+    start_session(ctx, user)
+    log.warning("%s became the owner of this hub, from %s", user.name, safe(ctx.remote_ip))
+    return ctx.redirect(site.hub_prefix + "home")
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user-{uid}"
+
+
+def _unfit_owner(name: str) -> str:
+    """Return why ``name`` cannot own a hub that runs as root, or an empty text."""
+    try:
+        entry = pwd.getpwnam(name)
+    except (KeyError, ValueError):
+        return "This machine has no user of that name. Make one first, or name another."
+    if entry.pw_uid == 0:
+        return "The owner cannot be root. Name an ordinary user of this machine."
+    return ""

@@ -1,0 +1,305 @@
+"""The pages of a person's own day: home, starting and stopping servers, the way to a server.
+
+Rules of this file: pages read state and call the hub; every form works without JavaScript. A
+server of somebody else answers as one that does not exist unless the caller may enter it.
+
+Threads: waitress's. A page waits at most a second for a start to fail at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from .. import aio
+from ..errors import BadRequest, NotFound, SpawnError
+from ..models import Server as ServerRow
+from ..models import User
+from ..server import Server, State
+from ..spawner import Spawner
+from ..urls import escape_name
+from .context import SAFE_METHODS, Context
+from .identity import wants_json
+from .routing import Access, Routes
+
+routes = Routes()
+
+#: How long a page waits for a start that fails at once.
+INSTANT_FAILURE_S = 1.0
+
+
+def hub_path(ctx: Context, verb: str, user_name: str, server_name: str = "") -> str:
+    """Return ``BASEhub/VERB/USER[/SERVER]``."""
+    path = f"{ctx.site.hub_prefix}{verb}/{escape_name(user_name)}"
+    return f"{path}/{escape_name(server_name)}" if server_name else path
+
+
+def find_server(ctx: Context, user_name: str, server_name: str, scope: str) -> tuple[User, Server]:
+    """Return the user and their server. Raises NotFound unless the caller holds ``scope`` on it."""
+    user = ctx.site.accounts.user(user_name)
+    if user is None or not ctx.allows(scope, user=user_name, server=f"{user_name}/{server_name}"):
+        raise NotFound()
+    if server_name and not ctx.site.options.allow_named_servers:
+        raise BadRequest("Named servers are not enabled.")
+    return user, ctx.site.hub.server(user, server_name)
+
+
+def server_facts(ctx: Context, server: Server, row: ServerRow | None) -> dict[str, Any]:
+    """Return a server as ``home.html`` shows it."""
+    user, name = server.user_name, server.name
+    return {
+        "name": name,
+        "display_name": (row.display_name if row else "") or name,
+        "ready": server.ready,
+        "active": server.active,
+        "pending": server.pending,
+        "failed": server.failure is not None,
+        "url": ctx.site.hub.server_url(user, name),
+        "last_activity": row.last_activity if row else None,
+        "start_url": hub_path(ctx, "spawn", user, name),
+        "stop_url": hub_path(ctx, "stop", user, name),
+        "spawn_pending_url": hub_path(ctx, "spawn-pending", user, name),
+    }
+
+
+@routes.add("GET", "", access=Access.PUBLIC)
+def root(ctx: Context) -> Any:
+    """Send people where they are most likely to want to go."""
+    if ctx.caller is None or ctx.caller.user is None:
+        return ctx.to_login()
+    if ctx.site.hub.server(ctx.caller.user).ready:
+        return ctx.redirect(ctx.site.hub.server_url(ctx.caller.user.name))
+    return ctx.redirect(ctx.site.hub_prefix + "home")
+
+
+@routes.add("GET", "home", access=Access.PAGE)
+def home(ctx: Context) -> Any:
+    """Show a person's own servers."""
+    hub, user = ctx.site.hub, ctx.caller.user
+    with hub.store.session():
+        rows = {row.name: row for row in ServerRow.select().where(ServerRow.user == user)}
+    running = hub.servers_of(user)
+    for server in running.values():
+        hub.poll_now(server)
+    named = sorted({*rows, *running} - {""}) if ctx.site.options.allow_named_servers else []
+    servers = [server_facts(ctx, hub.server(user, name), rows.get(name)) for name in ["", *named]]
+    return ctx.page(
+        "home.html",
+        servers=servers,
+        default_server=servers[0],
+        spawn_url=hub_path(ctx, "spawn", user.name),
+        allow_named_servers=ctx.site.options.allow_named_servers,
+        named_server_limit_per_user=0,
+    )
+
+
+# -- start and stop --------------------------------------------------------------------------
+
+
+def _spawner_for_form(ctx: Context, user: User, server_name: str) -> Spawner:
+    return ctx.site.hub.spawner_class(
+        user=ctx.site.hub.user_info(user),
+        server_name=server_name,
+        hub=ctx.site.hub.info,
+        config=ctx.site.hub.config,
+    )
+
+
+@routes.add(
+    "GET POST", "spawn", "spawn/<user_name>", "spawn/<user_name>/<server_name>", access=Access.PAGE
+)
+def spawn(ctx: Context, user_name: str = "", server_name: str = "") -> Any:
+    """Start a server, after its form if there is one."""
+    user_name = user_name or ctx.caller.name
+    user, server = find_server(ctx, user_name, server_name, "start:servers")
+    ctx.site.hub.poll_now(server)
+    if server.ready:
+        return ctx.redirect(_after_start(ctx, server))
+    if server.active:
+        return ctx.redirect(_pending_url(ctx, server))
+    spawner = _spawner_for_form(ctx, user, server_name)
+    form = spawner.get_options_form()
+    if ctx.method == "GET" and form:
+        return _options_page(ctx, server, form)
+    if ctx.method == "GET" and ctx.header("Sec-Fetch-Site") == "cross-site":
+        return _not_running(ctx, server, 200)  # another site's link may not start anything
+    try:
+        if ctx.method == "POST" and form:
+            fields = {k: v for k, v in ctx.form_lists.items() if k not in ("_xsrf", "next")}
+            options = aio.call(spawner.options_from_form, fields)
+        else:
+            query = {k: [v] for k, v in ctx.query.items() if k not in ("_xsrf", "next")}
+            options = aio.call(spawner.options_from_query, query)
+    except (ValueError, SpawnError) as error:
+        return _options_page(ctx, server, form, str(error), 400)
+    ctx.site.hub.start_server(user, server_name, user_options=options)
+    ctx.site.hub.server(user, server_name).wait_settled(INSTANT_FAILURE_S)
+    return ctx.redirect(_pending_url(ctx, server))
+
+
+def _options_page(
+    ctx: Context, server: Server, form: str, error: str = "", status: int = 200
+) -> Any:
+    return ctx.page(
+        "spawn.html",
+        status,
+        spawner_options_form=form,
+        error_message=error,
+        url=ctx.path_and_query,
+        for_user=server.user_name,
+        server_name=server.name,
+    )
+
+
+def _after_start(ctx: Context, server: Server) -> str:
+    """Return where to go once the server runs: the page asked for, else its own start page."""
+    target = ctx.safe_next(ctx.query.get("next") or ctx.form.get("next") or "")
+    return target or ctx.site.hub.server_url(server.user_name, server.name)
+
+
+def _pending_url(ctx: Context, server: Server) -> str:
+    target = ctx.safe_next(ctx.query.get("next") or ctx.form.get("next") or "")
+    path = hub_path(ctx, "spawn-pending", server.user_name, server.name)
+    return path + ("?" + urlencode({"next": target}) if target else "")
+
+
+@routes.add(
+    "GET",
+    "spawn-pending/<user_name>",
+    "spawn-pending/<user_name>/<server_name>",
+    access=Access.PAGE,
+)
+def spawn_pending(ctx: Context, user_name: str, server_name: str = "") -> Any:
+    """Show how a start is going; go on to the server when it is there."""
+    _user, server = find_server(ctx, user_name, server_name, "access:servers")
+    if server.ready:
+        return ctx.redirect(_after_start(ctx, server))
+    if server.state is State.STOPPING:
+        return ctx.page(
+            "stop_pending.html", user_name=user_name, server_name=server_name,
+            display_name=server_name,
+        )  # fmt: skip
+    if not server.active:
+        return _not_running(ctx, server, 500 if server.failure else 200)
+    kind = f"servers/{escape_name(server_name)}" if server_name else "server"
+    return ctx.page(
+        "spawn_pending.html",
+        user_name=user_name,
+        server_name=server_name,
+        display_name=server_name,
+        progress_url=f"{ctx.site.api_prefix}/users/{escape_name(user_name)}/{kind}/progress",
+        url=_after_start(ctx, server),
+        stop_url=hub_path(ctx, "stop", user_name, server_name),
+        elapsed_s=int(server.seconds_in_state()),
+    )
+
+
+def _not_running(ctx: Context, server: Server, status: int) -> Any:
+    """Return the page of a stopped server, with the reason when its last start failed."""
+    target = ctx.safe_next(ctx.query.get("next", "")) or ""
+    start = hub_path(ctx, "spawn", server.user_name, server.name)
+    failure = server.failure
+    return ctx.page(
+        "not_running.html",
+        status,
+        user_name=server.user_name,
+        server_name=server.name,
+        display_name=server.name,
+        spawn_url=start + ("?" + urlencode({"next": target}) if target else ""),
+        failed=failure is not None,
+        failed_message=failure.reason if failure else "",
+        failed_html_message="",
+        log_tail=failure.log_tail if failure else [],
+        hint=failure.hint if failure else "",
+        implicit_spawn_seconds=0,
+    )
+
+
+@routes.add("POST", "stop/<user_name>", "stop/<user_name>/<server_name>", access=Access.PAGE)
+def stop(ctx: Context, user_name: str, server_name: str = "") -> Any:
+    """Stop a server, or cancel its start."""
+    _user, server = find_server(ctx, user_name, server_name, "delete:servers")
+    ctx.site.hub.stop_server(server, why=f"{ctx.caller.name} pressed stop")
+    server.wait_settled(ctx.site.slow_stop_timeout_s / 4)
+    return ctx.redirect(ctx.site.hub_prefix + "home", 303)
+
+
+# -- the way to a server ---------------------------------------------------------------------
+
+
+def _split_server(ctx: Context, user: User, rest: str) -> tuple[str, str]:
+    """Split the path after the user's name into a named server and the rest."""
+    first, _, deeper = rest.partition("/")
+    if first and ctx.site.options.allow_named_servers:
+        with ctx.site.accounts.store.session():
+            known = ServerRow.select().where(ServerRow.user == user, ServerRow.name == first)
+            if known.exists():
+                return first, deeper
+    return "", rest
+
+
+@routes.add("GET POST PUT PATCH DELETE", "user/<user_name>/<rest:path>", access=Access.PUBLIC)
+@routes.add("GET POST PUT PATCH DELETE", "user/<user_name>/", access=Access.PUBLIC)
+def user_server(ctx: Context, user_name: str, rest: str = "") -> Any:
+    """Answer in place of a server that the proxy has no route to."""
+    site = ctx.site
+    api_like = wants_json(ctx.request.headers) or "api" in rest.split("/")
+    if ctx.caller is None:
+        if api_like or ctx.method not in SAFE_METHODS:
+            return _gone_json(ctx, user_name, "")
+        return ctx.to_login()
+    user = site.accounts.user(user_name)
+    server_name, inner = _split_server(ctx, user, rest) if user else ("", rest)
+    access = {"user": user_name, "server": f"{user_name}/{server_name}"}
+    if user is None or not ctx.allows("access:servers", **access):
+        raise NotFound()
+    server = site.hub.server(user, server_name)
+    site.hub.poll_now(server)
+    path = site.hub.server_url(user_name, server_name) + escape_path(inner)
+    if server.ready and ctx.method in SAFE_METHODS:
+        return _again(ctx, server, path)
+    if api_like or ctx.method not in SAFE_METHODS:
+        return _gone_json(ctx, user_name, server_name)
+    query = f"?{ctx.query_string}" if ctx.query_string else ""
+    target = urlencode({"next": path + query})
+    if server.active or server.failure:
+        pending = hub_path(ctx, "spawn-pending", user_name, server_name)
+        return ctx.redirect(f"{pending}?{target}", 303)
+    ctx.query["next"] = path + query
+    return _not_running(ctx, server, 424)
+
+
+def escape_path(path: str) -> str:
+    """Return a path for use in a URL, slashes kept."""
+    return "/".join(escape_name(part) for part in path.split("/"))
+
+
+def _again(ctx: Context, server: Server, path: str) -> Any:
+    """Give a running server its route back and send the browser there again, a few times."""
+    count = ctx.query.pop("redirects", "0")
+    times = int(count) if count.isdecimal() and len(count) < 3 else 0
+    if times >= ctx.site.user_redirect_limit:
+        advice = "Stop the server on the home page and start it again."
+        return ctx.site.error_page(ctx, 500, "Redirect loop detected.", hint=advice)
+    ctx.site.hub.proxy_add(server)
+    return ctx.redirect(f"{path}?{urlencode({**ctx.query, 'redirects': times + 1})}")
+
+
+def _gone_json(ctx: Context, user_name: str, server_name: str) -> Any:
+    path = ctx.site.hub.server_url(user_name, server_name)
+    start = f"{ctx.scheme}://{ctx.host}{hub_path(ctx, 'spawn', user_name, server_name)}"
+    message = f"JupyterHub server no longer running at {path}. Restart the server at {start}"
+    response = ctx.json({"message": message}, 424)
+    response.set_header("Retry-After", "30")
+    return response
+
+
+@routes.add("GET", "user-redirect/<rest:path>", "user-redirect/", access=Access.PAGE)
+def user_redirect(ctx: Context, rest: str = "") -> Any:
+    """Send a link that everybody shares to the caller's own server."""
+    name = ctx.caller.name
+    query = f"?{ctx.query_string}" if ctx.query_string else ""
+    target = ctx.site.hub.server_url(name) + escape_path(rest) + query
+    if ctx.site.hub.server(ctx.caller.user).ready:
+        return ctx.redirect(target)
+    return ctx.redirect(f"{hub_path(ctx, 'spawn', name)}?{urlencode({'next': target})}")

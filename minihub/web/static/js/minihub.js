@@ -1,0 +1,162 @@
+/* Liveness for every page. Nothing here is needed to use the hub. */
+(function () {
+  "use strict";
+  const root = document.documentElement;
+
+  // -- theme: the switch goes between light and dark; agreeing with the system forgets it ------
+
+  const systemDark = window.matchMedia("(prefers-color-scheme: dark)");
+  const themeButton = document.getElementById("dark-theme-toggle");
+
+  function isDark() {
+    return root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches;
+  }
+
+  function showTheme() {
+    if (themeButton) {
+      themeButton.setAttribute("aria-pressed", String(isDark()));
+    }
+  }
+
+  function toggleTheme() {
+    const wanted = isDark() ? "light" : "dark";
+    const system = systemDark.matches ? "dark" : "light";
+    try {
+      if (wanted === system) {
+        localStorage.removeItem("minihub-theme");
+      } else {
+        localStorage.setItem("minihub-theme", wanted);
+      }
+    } catch {
+      // Without storage the choice lasts for this page.
+    }
+    if (wanted === system) {
+      delete root.dataset.theme;
+    } else {
+      root.dataset.theme = wanted;
+    }
+    showTheme();
+  }
+
+  if (themeButton) {
+    themeButton.addEventListener("click", toggleTheme);
+    systemDark.addEventListener("change", showTheme);
+    showTheme();
+  }
+
+  // -- dates in the reader's words -------------------------------------------------------------
+
+  const UNITS = [
+    ["year", 31536000], ["month", 2592000], ["day", 86400],
+    ["hour", 3600], ["minute", 60], ["second", 1],
+  ];
+  const relative = new Intl.RelativeTimeFormat(root.lang, { numeric: "auto" });
+  const absolute = new Intl.DateTimeFormat(root.lang, { dateStyle: "medium", timeStyle: "short" });
+
+  function showDates() {
+    for (const element of document.querySelectorAll("time[datetime]")) {
+      const moment = new Date(element.dateTime);
+      if (Number.isNaN(moment.getTime())) {
+        continue;
+      }
+      const seconds = Math.round((moment - Date.now()) / 1000);
+      const [unit, size] = UNITS.find(([, size]) => Math.abs(seconds) >= size) || UNITS.at(-1);
+      element.textContent = relative.format(Math.trunc(seconds / size), unit);
+      element.title = absolute.format(moment);
+    }
+  }
+
+  showDates();
+  setInterval(showDates, 30000);
+
+  // -- forms: one press is one request; the back button makes them usable again -------------------
+
+  document.addEventListener("submit", (event) => {
+    if (event.target.getAttribute("aria-busy") === "true") {
+      event.preventDefault();
+    } else if (!event.defaultPrevented) {
+      event.target.setAttribute("aria-busy", "true");
+    }
+  });
+  window.addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[aria-busy]")) {
+      form.removeAttribute("aria-busy");
+    }
+  });
+
+  // -- the login page ---------------------------------------------------------------------------
+
+  const password = document.getElementById("password_input");
+  const reveal = document.getElementById("toggle_password_visibility");
+  if (password && reveal) {
+    reveal.addEventListener("click", () => {
+      const show = password.type === "password";
+      password.type = show ? "text" : "password";
+      reveal.textContent = show ? reveal.dataset.hide : reveal.dataset.show;
+    });
+  }
+  const insecure = document.getElementById("insecure-login-warning");
+  if (insecure && !window.isSecureContext) {
+    insecure.hidden = false;
+  }
+
+  // -- attributes that ask for something ----------------------------------------------------------
+
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    button.addEventListener("click", async () => {
+      const field = document.getElementById(button.dataset.copy);
+      field.select();
+      try {
+        await navigator.clipboard.writeText(field.value);
+      } catch {
+        // The clipboard is closed to pages that came over plain HTTP.
+        if (!document.execCommand("copy")) {
+          return;
+        }
+      }
+      button.textContent = button.dataset.done;
+    });
+  }
+
+  const reloading = document.querySelector("[data-reload-after]");
+  if (reloading) {
+    const reload = () => {
+      // Not under somebody's fingers.
+      if (!document.activeElement.matches("input, select, textarea")) {
+        window.location.reload();
+      }
+    };
+    setInterval(reload, 1000 * Number(reloading.dataset.reloadAfter));
+  }
+  const going = document.querySelector("[data-go-to]");
+  if (going) {
+    const go = () => window.location.assign(going.dataset.goTo);
+    setTimeout(go, 1000 * Number(going.dataset.goAfter));
+  }
+
+  // -- menus close when the reader goes elsewhere ---------------------------------------------------
+
+  function closeMenus(except) {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!except || !menu.contains(except)) {
+        menu.open = false;
+      }
+    }
+  }
+
+  document.addEventListener("click", (event) => closeMenus(event.target));
+  document.addEventListener("focusin", (event) => closeMenus(event.target));
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") {
+      const summary = document.activeElement.closest("details.menu")?.querySelector("summary");
+      closeMenus(null);
+      summary?.focus();
+    }
+  });
+
+  for (const link of document.querySelectorAll(".topbar-links a")) {
+    if (link.pathname === window.location.pathname) {
+      link.setAttribute("aria-current", "page");
+    }
+  }
+})();

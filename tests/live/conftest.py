@@ -1,0 +1,40 @@
+"""Hubs for the live tests: one that tests share, and ones of their own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from harness import HubProcess  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """A hub that all tests of one module share; each uses user names of its own."""
+    hub = HubProcess(tmp_path_factory.mktemp("hub")).wait_ready()
+    yield hub
+    assert hub.stop() == 0, hub.text
+    assert "Traceback" not in hub.text, hub.text
+
+
+@pytest.fixture
+def start_hub(tmp_path: Path) -> Iterator[Callable[..., HubProcess]]:
+    """Start hubs with any configuration; all are stopped at the end of the test."""
+    hubs: list[HubProcess] = []
+
+    def start(config: dict[str, Any] | None = None, *, wait: bool = True, **kw: Any) -> HubProcess:
+        directory = kw.pop("directory", tmp_path / f"hub{len(hubs)}")
+        hub = HubProcess(directory, config, **kw)
+        hubs.append(hub)
+        return hub.wait_ready() if wait else hub
+
+    yield start
+    for hub in hubs:
+        if hub.process.poll() is None:
+            hub.stop()
