@@ -160,7 +160,16 @@ def build_hub(
 
 def _web(options: JupyterHub, hub: Hub, accounts: Accounts, proxy: Any) -> Callable[..., Any]:
     """Return the WSGI application."""
-    from .web import api_base, api_servers, api_tokens, assets, login, oauth_pages, pages
+    from .web import (
+        admin_page,
+        api_base,
+        api_servers,
+        api_tokens,
+        assets,
+        login,
+        oauth_pages,
+        pages,
+    )
     from .web.identity import Identity
     from .web.rendering import Renderer
     from .web.site import Site
@@ -185,7 +194,7 @@ def _web(options: JupyterHub, hub: Hub, accounts: Accounts, proxy: Any) -> Calla
         renderer=renderer,
         settings=options.tornado_settings,
     )
-    tables = (api_base, api_servers, api_tokens, assets, login, oauth_pages, pages)
+    tables = (admin_page, api_base, api_servers, api_tokens, assets, login, oauth_pages, pages)
     return site.application(module.routes for module in tables)
 
 

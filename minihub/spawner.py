@@ -67,6 +67,35 @@ _POLL_STEP_S = 2.0
 LOG_TAIL_LINES = 20
 
 
+def _simple_options(form: Mapping[str, list[Any]]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for key, values in form.items():
+        value = values[0] if len(values) == 1 else values
+        options[key] = True if value == "on" else value
+    return options
+
+
+_FORM_READERS: dict[str, CallableType[..., Any]] = {"passthrough": dict, "simple": _simple_options}
+
+
+class FormReader(Union):
+    """A function that makes user_options of form fields, or the name of one of ours."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__([Enum(list(_FORM_READERS)), Callable()], **kwargs)
+
+    def validate(self, obj: Any, value: Any) -> CallableType[..., Any]:
+        """Return the function, to be called with the fields alone."""
+        value = super().validate(obj, value)
+        if isinstance(value, str):
+            return _FORM_READERS[value]
+        try:
+            wants_spawner = "spawner" in inspect.signature(value).parameters
+        except (TypeError, ValueError):  # a type built in, such as dict
+            wants_spawner = False
+        return functools.partial(value, spawner=obj) if wants_spawner else value
+
+
 class Spawner(LoggingConfigurable):
     """Base of all spawners; subclasses may write their methods plain or ``async``.
 
@@ -154,8 +183,7 @@ class Spawner(LoggingConfigurable):
         help="HTML of the fields shown before a server starts (without <form> and button), or a "
         "function that is given the spawner and returns it. Empty: no such page.",
     ).tag(config=True)
-    options_from_form = Union(
-        [Enum(["passthrough", "simple"]), Callable()],
+    options_from_form = FormReader(
         default_value="passthrough",
         help="How the fields, a dict of lists of texts, become user_options: passthrough leaves "
         "them so; simple makes single values texts, and on true; a function is given the fields, "
@@ -253,13 +281,6 @@ class Spawner(LoggingConfigurable):
     @default("options_from_form")
     def _default_options_from_form(self) -> CallableType[..., Any]:
         return _FORM_READERS["passthrough"]
-
-    @validate("options_from_form")
-    def _form_reader(self, proposal: Any) -> CallableType[..., Any]:
-        value = proposal["value"]
-        value = _FORM_READERS[value] if isinstance(value, str) else value
-        wants = inspect.signature(value).parameters
-        return functools.partial(value, spawner=self) if "spawner" in wants else value
 
     @default("options_from_query")
     def _default_options_from_query(self) -> CallableType[..., Any]:
@@ -387,6 +408,7 @@ class Spawner(LoggingConfigurable):
             value = self._run(f"Spawner.{option}", value, self)
         return sorted(set(value or ()))
 
+    @aio.either
     def get_options_form(self) -> str:
         """Return the HTML of the form shown before a start, or ""."""
         form = self.options_form
@@ -551,17 +573,6 @@ class Spawner(LoggingConfigurable):
                 raise ExitedEarly(reason, code, log_tail=tail, hint=self.exit_hint(tail))
             if left <= _STEP_S:
                 return
-
-
-def _simple_options(form: Mapping[str, list[Any]]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for key, values in form.items():
-        value = values[0] if len(values) == 1 else values
-        options[key] = True if value == "on" else value
-    return options
-
-
-_FORM_READERS: dict[str, CallableType[..., Any]] = {"passthrough": dict, "simple": _simple_options}
 
 
 def _environment_text(key: Any, value: Any) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlsplit
 
+_SERVER_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -36,6 +37,19 @@ def url_prefix(text: str) -> str:
 def escape_name(name: str) -> str:
     """Return a user's or server's name as it stands in a URL path (``@`` and ``~`` stay)."""
     return quote(name, safe="@~")
+
+
+def server_name_problem(name: str) -> str:
+    """Return why ``name`` cannot be a new named server's, or an empty text.
+
+    Source: JupyterHub 6's rule for named servers.
+    """
+    if len(name) <= 30 and _SERVER_NAME.fullmatch(name):
+        return ""
+    return (
+        f"Invalid server name {name[:40]!r}: it must have 1 to 30 lower-case letters and digits, "
+        "begin with a letter, and may hold single hyphens between them."
+    )
 
 
 def safe_next(target: str, own_hosts: tuple[str, ...]) -> str | None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from peewee import JOIN
+
 from .. import scopes as scope_table
 from ..errors import BadRequest, NotFound, RequestError
 from ..models import OAuthClient, Token, User
@@ -35,7 +37,7 @@ def _tokens(ctx: Context, user: User) -> list[tuple[Token, OAuthClient | None]]:
         rows = (
             Token.select(Token, User, OAuthClient)
             .join_from(Token, User)
-            .join_from(Token, OAuthClient, "LEFT OUTER")
+            .join_from(Token, OAuthClient, JOIN.LEFT_OUTER)
             .where(Token.user == user, ctx.site.accounts.live())
             .order_by(Token.id.desc())
         )

@@ -16,8 +16,8 @@ from ..errors import BadRequest, NotFound, SpawnError
 from ..models import Server as ServerRow
 from ..models import User
 from ..server import Server, State
-from ..spawner import Spawner
-from ..urls import escape_name
+from ..spawner import Spawner, UserInfo
+from ..urls import escape_name, server_name_problem
 from .context import SAFE_METHODS, Context
 from .identity import wants_json
 from .routing import Access, Routes
@@ -89,8 +89,17 @@ def home(ctx: Context) -> Any:
         default_server=servers[0],
         spawn_url=hub_path(ctx, "spawn", user.name),
         allow_named_servers=ctx.site.options.allow_named_servers,
-        named_server_limit_per_user=0,
+        new_server_url=ctx.site.hub_prefix + "new-server",
     )
+
+
+@routes.add("POST", "new-server", access=Access.PAGE)
+def new_server(ctx: Context) -> Any:
+    """Go on to the start of a named server that the home page's form names."""
+    name = ctx.form.get("server_name", "").strip()
+    if problem := server_name_problem(name):
+        raise BadRequest(problem)
+    return ctx.redirect(hub_path(ctx, "spawn", ctx.caller.name, name), 303)
 
 
 # -- start and stop --------------------------------------------------------------------------
@@ -146,7 +155,7 @@ def _options_page(
         spawner_options_form=form,
         error_message=error,
         url=ctx.path_and_query,
-        for_user=server.user_name,
+        for_user=UserInfo(server.user_name),
         server_name=server.name,
     )
 

@@ -18,7 +18,7 @@ import bottle
 
 from .. import JUPYTERHUB_VERSION, __version__, clock
 from ..accounts import Accounts
-from ..errors import MinihubError, NotFound, RequestError
+from ..errors import AuthError, MinihubError, NotFound, RequestError, SpawnError
 from ..hub import Hub
 from ..logs import safe
 from ..models import User
@@ -99,7 +99,9 @@ class Site:
         """Return the answer to a request that met ``error``."""
         if isinstance(error, NeedsLogin):
             return ctx.to_login()
-        message = error.message if isinstance(error, RequestError) else str(error)
+        # What a database or a template says of itself is for the log, not for visitors.
+        told = isinstance(error, (RequestError, SpawnError, AuthError)) or error.status < 500
+        message = str(error) if told else "The hub met an error; its log has more."
         if ctx.path.startswith(self.api_prefix):
             response = ctx.json({"status": error.status, "message": message}, error.status)
         else:
@@ -151,7 +153,7 @@ class Site:
                 response = self.error(ctx, _Refused(message, error.status_code))
             except Exception:
                 log.exception("%s %s failed", ctx.method, safe(ctx.path))
-                response = self.error(ctx, MinihubError("the hub met an error; its log has more"))
+                response = self.error(ctx, MinihubError("an unexpected error"))
             ctx.finish(response)
             if log.isEnabledFor(logging.INFO):
                 log.info(

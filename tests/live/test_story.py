@@ -1,6 +1,7 @@
 """A person's day in plain HTTP: log in, start a server, enter it, stop it, log out."""
 
 import json
+import re
 import signal
 import time
 
@@ -229,3 +230,58 @@ def test_base_url_moves_everything(start_hub):
     browser = hub.browser("ada")
     browser.start_server("ada")
     assert browser.follow("/user/ada/").json()["path"] == "/class/user/ada/"
+
+
+def test_token_page_makes_shows_once_and_revokes(hub):
+    browser = hub.browser("tokens")
+    fields = {"note": "my script", "expires_in": "3600", "scopes": ""}
+    made = browser.submit("/hub/token", fields)
+    secret = re.search(r'id="token-result"[^>]*value="([0-9a-f]{64})"', made.text)[1]
+    bearer = {"Authorization": f"token {secret}"}
+    model = requests.get(hub.url + "hub/api/user", headers=bearer, timeout=5).json()
+    assert model["name"] == "tokens"
+    page = browser.get("/hub/token").text
+    assert "my script" in page and secret not in page
+    revoke = re.search(r'action="/hub(/token/a\d+/revoke)"', page)[1]
+    assert browser.submit("/hub" + revoke, {}, page="/hub/token").status_code == 303
+    assert requests.get(hub.url + "hub/api/user", headers=bearer, timeout=5).status_code == 403
+
+
+def test_token_page_refuses_scopes_one_does_not_hold(hub):
+    browser = hub.browser("greedy")
+    fields = {"note": "x", "expires_in": "", "scopes": "admin:users"}
+    response = browser.submit("/hub/token", fields)
+    assert response.status_code == 400 and "admin:users" in response.text
+
+
+def test_admin_page_is_for_admins(hub):
+    hub.browser("student-x")
+    assert hub.browser("student-y").get("/hub/admin").status_code == 403
+    admin = hub.browser("root-admin")
+    page = admin.get("/hub/admin?q=STUDENT-x")
+    assert page.status_code == 200 and "student-x" in page.text and "student-y" not in page.text
+
+
+def test_form_without_its_secret_is_refused(hub):
+    browser = hub.browser("forger")
+    for path in ("/hub/stop/forger", "/hub/token", "/hub/new-server", "/hub/spawn/forger"):
+        assert browser.post(path, data={}).status_code == 403
+        assert browser.post(path, data={"_xsrf": "guess"}).status_code == 403
+    stranger = hub.browser()
+    response = stranger.post("/hub/login", data={"username": "x", "password": "y"})
+    assert response.status_code == 403 and "login_submit" in response.text
+
+
+def test_named_server_runs_beside_the_default_one(start_hub):
+    hub = start_hub({"JupyterHub": {"allow_named_servers": True}})
+    browser = hub.browser("ada")
+    browser.start_server("ada")
+    response = browser.submit("/hub/new-server", {"server_name": "second"}, page="/hub/home")
+    assert response.headers["Location"] == "/hub/spawn/ada/second"
+    browser.start_server("ada/second")
+    first, second = browser.follow("/user/ada/").json(), browser.follow("/user/ada/second/").json()
+    assert first["pid"] != second["pid"]
+    assert second["env"]["JUPYTERHUB_CLIENT_ID"] == "jupyterhub-user-ada!second"
+    assert "second" in browser.get("/hub/home").text
+    bad = browser.submit("/hub/new-server", {"server_name": "../x"}, page="/hub/home")
+    assert bad.status_code == 400
