@@ -142,11 +142,13 @@ class Accounts:
         session_id: str = "",
         expires_in_s: float | None = None,
         plain: str | None = None,
+        rounds: int = tokens.GENERATED_ROUNDS,
     ) -> tuple[Token, str]:
         """Store a new token of exactly one owner and return ``(row, plain text)``.
 
         ``scopes`` default to ``["inherit"]``: everything its owner may do. ``expires_in_s``
-        None means that it does not expire. ``plain`` registers a token made elsewhere.
+        None means that it does not expire. ``plain`` registers a token made elsewhere, and
+        ``rounds`` stretches it.
         """
         secret = plain or tokens.new_token()
         with self.store.transaction():
@@ -156,7 +158,7 @@ class Accounts:
                 server=server_id,
                 oauth_client=oauth_client_id,
                 prefix=secret[: tokens.PREFIX_LENGTH],
-                hashed=tokens.hash_token(secret),
+                hashed=tokens.hash_token(secret, rounds=rounds),
                 note=note,
                 scopes=["inherit"] if scopes is None else scopes,
                 session_id=session_id,

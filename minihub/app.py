@@ -40,6 +40,7 @@ from .oauth import OAuthProvider
 from .options import JupyterHub
 from .proxies import ProxyPlace
 from .roles import Roles
+from .servicerunner import ServiceRunner
 from .spawner import HubInfo, UserInfo
 from .store import Store
 
@@ -105,6 +106,7 @@ def _start(options: JupyterHub, loaded: Loaded, stack: ExitStack, say: Say) -> N
     stack.callback(hub.store.close)
     stack.callback(aio.close)
     _load_users(accounts, authenticator)
+    hub.services.load()
     http = HTTPServer(_web(options, hub, accounts, proxy), listener)
     http.start()
     stack.callback(http.stop)
@@ -113,6 +115,8 @@ def _start(options: JupyterHub, loaded: Loaded, stack: ExitStack, say: Say) -> N
     stack.callback(hub.stop, stop_servers=options.cleanup_servers)
     hub.add_default_route()
     hub.resume()
+    hub.services.start()
+    stack.callback(hub.services.stop)
     hub.check_routes()
     hub.run_threads()
     _write_lock_facts(lock, public_urls(options, proxy.public_port)[0])
@@ -141,6 +145,8 @@ def build_hub(
     store.open()
     lifetime_s = options.cookie_max_age_days * 86400
     accounts = Accounts(store, session_lifetime_s=lifetime_s)
+    oauth = OAuthProvider(accounts, token_lifetime_s=int(lifetime_s))
+    services = ServiceRunner(options=options, info=info, accounts=accounts, oauth=oauth)
     authenticator = options.authenticator_class(config=loaded.config)
     authenticator.user_exists = lambda name: accounts.user(name) is not None
     authenticator.is_hub_admin = accounts.is_admin
@@ -149,10 +155,11 @@ def build_hub(
         config=loaded.config,
         store=store,
         accounts=accounts,
-        oauth=OAuthProvider(accounts, token_lifetime_s=int(lifetime_s)),
+        oauth=oauth,
         authenticator=authenticator,
         proxy=proxy,
         info=info,
+        services=services,
         spawner_class=options.spawner_class,
     )
     return hub, accounts, authenticator

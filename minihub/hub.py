@@ -28,6 +28,7 @@ from .models import Server as ServerRow
 from .oauth import OAuthProvider
 from .options import JupyterHub
 from .server import Server, State
+from .servicerunner import ServiceRunner
 from .spawner import HubInfo, Spawner, UserInfo
 from .store import Store
 
@@ -57,6 +58,7 @@ class Hub:
         authenticator: Any,
         proxy: Any,
         info: HubInfo,
+        services: ServiceRunner,
         spawner_class: type[Spawner],
     ) -> None:
         self.options = options
@@ -67,6 +69,7 @@ class Hub:
         self.authenticator = authenticator
         self.proxy = proxy
         self.info = info
+        self.services = services
         self.spawner_class = spawner_class
         self.activity = Activity(store)
         self._servers: dict[tuple[int, str], Server] = {}
@@ -406,6 +409,10 @@ class Hub:
                 self.proxy_add(server)
             elif seen := route["data"].get("last_activity"):
                 self.activity.server(server.row_id, server.user_id, clock.parse(seen))
+        for spec, (target, data) in self.services.routes().items():
+            wanted.add(spec)
+            if routes.get(spec, {}).get("target") != target:
+                aio.call(self.proxy.add_route, spec, target, data)
         for spec in set(routes) - wanted:
             log.warning("Deleting the stale route %s", spec)
             aio.call(self.proxy.delete_route, spec)

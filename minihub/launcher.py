@@ -87,14 +87,10 @@ def set_limits(spec: dict) -> None:
 
 
 def become_user(spec: dict) -> None:
-    """Take on the user's ids and groups for good, and forbid regaining privileges if asked."""
-    if spec["user"]:
-        try:
-            os.setgid(spec["gid"])
-            os.initgroups(spec["user"].encode("latin-1"), spec["gid"])
-            os.setuid(spec["uid"])
-        except OSError as error:
-            raise StepFailed(spec["user"].encode("latin-1"), error) from error
+    """Forbid regaining privileges if asked, and take on the user's ids and groups for good.
+
+    Nothing may be imported after this: the user need not be able to read this interpreter.
+    """
     if spec["no_new_privs"]:
         import ctypes
 
@@ -105,6 +101,14 @@ def become_user(spec: dict) -> None:
         if prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
             number = ctypes.get_errno()
             raise StepFailed("no_new_privs", OSError(number, os.strerror(number)))
+    if spec["user"]:
+        name = spec["user"].encode("latin-1")
+        try:
+            os.setgid(spec["gid"])
+            os.initgroups(name, spec["gid"])
+            os.setuid(spec["uid"])
+        except OSError as error:
+            raise StepFailed(name, error) from error
 
 
 def enter_directory(spec: dict) -> None:
@@ -123,9 +127,8 @@ def enter_directory(spec: dict) -> None:
                 raise StepFailed(wanted, error) from error
         path = os.path.dirname(path.rstrip(b"/"))
     else:
-        import tempfile
-
-        path = tempfile.mkdtemp().encode("latin-1")
+        path = f"/tmp/minihub-home-{os.urandom(8).hex()}".encode("latin-1")
+        os.mkdir(path, 0o700)
         os.chdir(path)
     spec["cwd"] = path.decode("latin-1")
 

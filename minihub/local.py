@@ -40,6 +40,9 @@ INSTALL_LINE = "python3 -m pip install jupyterhub jupyterlab"
 #: The server programs that this line installs.
 INSTALLED_PROGRAMS = ("jupyterhub-singleuser", "jupyter-labhub", "jupyter-lab")
 
+#: A log that has grown past this is moved aside; one older part is kept.
+LOG_MAX_BYTES = 10 * 1024**2
+
 #: What a server says before it ends, and what helps.
 _HINTS = (
     (
@@ -219,7 +222,7 @@ class LocalProcessSpawner(Spawner):
         if self.shell_cmd:
             argv = [*self.shell_cmd, shlex.join(argv)]
         env["PATH"] = _path_with(self.cmd[0], env.get("PATH") or os.defpath)
-        process.rotate(self.log_path)
+        process.rotate(self.log_path, LOG_MAX_BYTES)
         self._log_since = self.log_path.stat().st_size if self.log_path.exists() else 0
         try:
             self._process = process.start(
@@ -257,7 +260,7 @@ class LocalProcessSpawner(Spawner):
         """Return None while the server runs, then its exit code (0 when unknown)."""
         if self._process is None:
             return 0
-        process.rotate(self.log_path)
+        process.rotate(self.log_path, LOG_MAX_BYTES)
         return self._process.poll()
 
     def wait_exit(self, timeout_s: float) -> int | None:

@@ -71,8 +71,6 @@ def check_format(log_format: str, datefmt: str) -> str:
     record = logging.LogRecord(LOGGER, logging.WARNING, __file__, 1, "text", None, None)
     try:
         Formatter(log_format, datefmt).format(record)
-    except KeyError as error:
-        return f"there is no field {error.args[0]}"
     except (ValueError, TypeError) as error:
         return str(error)
     return ""

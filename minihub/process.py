@@ -53,8 +53,6 @@ SAME_TIME_S = 1.0
 LAUNCH_TIMEOUT_S = 30.0
 #: What the launcher's own interpreter may need of our environment; the command gets none of it.
 _INTERPRETER_ENV = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE")
-#: A log that has grown past this is moved aside.
-LOG_MAX_BYTES = 10 * 1024**2
 _TAIL_BYTES = 64 * 1024
 _TAIL_LINE_CHARS = 500
 #: Terminal colours and other escape sequences, and control characters but the tab.
@@ -212,7 +210,7 @@ def _launch_error(answer: dict[str, Any], user: str, env: Mapping[str, str]) -> 
         return SpawnError(f"The hub cannot start a process{whose} ({path}): {text}.")
     if step == "set_limits":
         return SpawnError(f"The limit {path} cannot be set: {text}.")
-    return SpawnError(f"The launcher of servers failed ({step}): {text}.")
+    return SpawnError(f"The launcher failed ({step}): {text}.")
 
 
 def _as_text(value: str | os.PathLike[str]) -> str:
@@ -344,9 +342,7 @@ class Process:
             log.warning("No right to signal %s (pid %d): left alone", _name(one), one.pid)
         if living:
             names = ", ".join(f"{_name(one)} (pid {one.pid})" for one in living)
-            raise ProcessStillAlive(
-                f"The server could not be stopped: {names} survived every signal."
-            )
+            raise ProcessStillAlive(f"Could not be stopped, not even by SIGKILL: {names}.")
 
     def _wait_gone(self, living: set[psutil.Process], deadline: float) -> None:
         pause = _FIRST_PAUSE_S
@@ -526,7 +522,7 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
-def rotate(path: str | os.PathLike[str], max_bytes: int = LOG_MAX_BYTES) -> bool:
+def rotate(path: str | os.PathLike[str], max_bytes: int) -> bool:
     """Move a log that has grown past ``max_bytes`` to ``PATH.1`` and empty it; return whether.
 
     The content is copied and the file cut, because a running process keeps its descriptor; since

@@ -16,6 +16,8 @@ import json
 import logging
 import os
 import queue
+import re
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +33,9 @@ from .errors import ConfigError, ProxyError
 from .traits import Command
 
 log = logging.getLogger("minihub.proxy")
+
+#: A log that is larger when the proxy starts is put aside.
+LOG_MAX_BYTES = 10 * 1024 * 1024
 
 API_TIMEOUT_S = 30.0
 START_TIMEOUT_S = 15.0
@@ -121,6 +126,7 @@ class ConfigurableHTTPProxy(Proxy):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._process: process.Process | None = None
+        self._log_since = 0
         self._idle: queue.SimpleQueue[http.client.HTTPConnection] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -139,7 +145,7 @@ class ConfigurableHTTPProxy(Proxy):
         """Return the command line after the program (CHP 5's options)."""
         api = urlsplit(self.api_url)
         place = self.place
-        args = ["--ip", place.ip, "--port", str(place.port)]
+        args = ["--ip", place.ip, "--port", str(self.public_port)]
         args += ["--api-ip", api.hostname or "127.0.0.1", "--api-port", str(api.port)]
         args += ["--error-target", place.hub_url + "error"]
         args += ["--log-level", "debug" if self.debug else "info"]
@@ -167,6 +173,8 @@ class ConfigurableHTTPProxy(Proxy):
     def _launch(self) -> None:
         env = dict(os.environ) | {"CONFIGPROXY_AUTH_TOKEN": self.auth_token}
         argv = self.program() + self.arguments()
+        process.rotate(self.log_path, LOG_MAX_BYTES)
+        self._log_since = self.log_path.stat().st_size if self.log_path.exists() else 0
         try:
             self._process = process.start(argv, env=env, cwd=None, log_path=self.log_path)
         except process.CommandNotFound as error:
@@ -182,12 +190,13 @@ class ConfigurableHTTPProxy(Proxy):
         deadline = clock.monotonic() + START_TIMEOUT_S
         while True:
             try:
+                self.find_ports()
                 self._request("GET", "/api/routes")
                 return
             except ProxyError as error:
                 code = self._process.poll()
                 if code is not None:
-                    tail = "\n".join(process.tail(self.log_path, 10))
+                    tail = "\n".join(process.tail(self.log_path, 10, self._log_since))
                     raise ProxyError(
                         f"the proxy ended at its start (exit code {code}):\n{tail}"
                     ) from error
@@ -198,6 +207,9 @@ class ConfigurableHTTPProxy(Proxy):
                         f"{START_TIMEOUT_S:g} s; its log: {self.log_path}"
                     ) from error
             self._stopping.wait(0.02)
+
+    def find_ports(self) -> None:
+        """Find the ports in use, where 0 was asked for. Raises ProxyError before they are known."""
 
     def _watch(self) -> None:
         """Start the proxy again whenever it ends, until :meth:`stop`."""
@@ -311,5 +323,33 @@ class ThreadedProxy(ConfigurableHTTPProxy):
 
     command = Command([], help="Program to use in place of the built-in one.").tag(config=True)
 
+    _PUBLIC = re.compile(r"Proxying https?://.*:(\d+) to")
+    _API = re.compile(r"Proxy API at https?://.*:(\d+)/api/routes")
+
+    @default("api_url")
+    def _default_api_url(self) -> str:
+        """The usual port when it is free, else any: a second hub on one machine is no mistake."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", 8001))
+            except OSError:
+                return "http://127.0.0.1:0"
+        return "http://127.0.0.1:8001"
+
     def program(self) -> list[str]:
         return list(self.command) or runtime.self_command("proxy")
+
+    def find_ports(self) -> None:
+        """Read the ports in use from what the proxy prints once it listens."""
+        lines = "\n".join(process.tail(self.log_path, 50, self._log_since))
+        public, api = self._PUBLIC.search(lines), self._API.search(lines)
+        if public is None or api is None:
+            raise ProxyError("the proxy does not listen yet")
+        self.public_port = int(public[1])
+        parts = urlsplit(self.api_url)
+        self.api_url = f"{parts.scheme}://{_host(parts.hostname)}:{api[1]}"
+
+
+def _host(name: str | None) -> str:
+    return f"[{name}]" if name and ":" in name else name or "127.0.0.1"

@@ -63,17 +63,21 @@ class HubProcess:
         user: int | None = None,
         defaults: dict[str, Any] | None = None,
     ) -> None:
-        """``user`` is a uid to run as (when root); ``config`` goes over ``defaults``."""
+        """``user`` is a uid to run as (when root); ``config`` goes over ``defaults``.
+
+        With nothing configured (``defaults={}``) no configuration file is written.
+        """
         self.directory = directory
         directory.mkdir(exist_ok=True)
-        base = DEFAULTS if defaults is None else defaults
-        (directory / "minihub.yaml").write_text(yaml.safe_dump(merge(base, config or {})))
-        self.log = directory / "hub.log"
+        settings = merge(DEFAULTS if defaults is None else defaults, config or {})
+        if settings:
+            (directory / "minihub.yaml").write_text(yaml.safe_dump(settings))
+        self.log = directory.with_suffix(".log")
         program = command or [sys.executable, str(ROOT / "minihub" / "__main__.py")]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MINIHUB_")}
         identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
         if user is not None:
-            for path in (directory, directory / "minihub.yaml"):
+            for path in (directory, *directory.iterdir()):
                 os.chown(path, user, user)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(

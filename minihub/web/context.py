@@ -279,6 +279,8 @@ class Context:
             "xsrf": self.xsrf_token(),
             "csp_nonce": self.csp_nonce,
             "no_spawner_check": True,
+            "services": list(site.hub.services.shown()) if user else [],
+            "admin_access": site.options.admin_access,
             "authenticator": site.authenticator,
         }
 

@@ -76,7 +76,11 @@ def authorize(ctx: Context) -> Any:
     if ctx.method == "POST":
         given = set(ctx.form_lists.get("scopes", []))
         return _approve(ctx, [scope for scope in asked.scopes if scope in given])
-    if _is_own_server(ctx, asked.client) or _confirmed_before(ctx, asked):
+    if (
+        _is_own_server(ctx, asked.client)
+        or ctx.site.hub.services.skips_confirmation(asked.client.identifier)
+        or _confirmed_before(ctx, asked)
+    ):
         return _approve(ctx, asked.scopes)
     return _consent(ctx, asked)
 

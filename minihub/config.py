@@ -1,0 +1,267 @@
+"""The configuration: found, read, checked as a whole, merged into one ``Config``.
+
+Rules of this file: default < environment < file < command line. Every problem is found before
+anything is reported, and reported with its place. In YAML and on the command line whatever is not
+understood is an error; in a Python file an unknown option or class is a warning, since such files
+are shared with other programs.
+
+Threads: the main thread, before any other exists. The result is read by all and changed by none.
+Sources: traitlets' ``Config``: the section of a class applies to its subclasses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from traitlets import TraitError
+from traitlets.config import Config, Configurable
+from traitlets.config.loader import LazyConfigValue
+
+from minihub import config_python, config_yaml, options
+from minihub.config_check import WRONG, Check
+from minihub.config_values import Entry
+from minihub.errors import ConfigError
+
+YAML_FILE = "minihub.yaml"
+PYTHON_FILE = "jupyterhub_config.py"
+YAML_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration that was found right.
+
+    ``origins`` maps ``Class.option`` to the place that set it (``minihub.yaml:3:3``, ``--port``,
+    ``environment JPY_COOKIE_SECRET``); what is not in it has its default. ``warnings`` are complete
+    lines. ``file`` is None when there was none. ``classes`` are all whose options were known.
+    """
+
+    config: Config
+    origins: dict[str, str]
+    warnings: list[str]
+    file: Path | None
+    classes: tuple[type[Configurable], ...]
+
+
+def load(
+    classes: Sequence[type[Configurable]],
+    *,
+    arguments: Sequence[Entry] = (),
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    strict: bool = False,
+) -> Loaded:
+    """Return the configuration of the file, the environment and the command line.
+
+    ``classes`` are those whose options may be given, :class:`~minihub.options.JupyterHub` among
+    them; classes that the configuration defines or refers to come on top. ``arguments`` are the
+    command line's, one entry for each occurrence; ``JupyterHub.config_file`` among them names the
+    file, otherwise ``minihub.yaml`` or else ``jupyterhub_config.py`` of ``directory`` is read if
+    there is one. With ``strict``, a Python file is judged as YAML is.
+
+    Raises ConfigError with every problem found.
+    """
+    found: list[str] = []
+    told: list[str] = []
+    entries: list[Entry] = []
+    defined: list[type[Configurable]] = []
+    path, label = _find(arguments, directory or Path.cwd())
+    if path is not None:
+        entries, defined = _read(path, label, found, told)
+    if strict:
+        entries = [replace(entry, lenient=False) for entry in entries]
+    entries = _from_environment(os.environ if environ is None else environ) + entries
+    entries += _joined(arguments)
+    entries = [_renamed(entry, told) for entry in entries]
+
+    check = Check([*classes, *defined], entries, found, told)
+    merged = _Merged(check)
+    for entry in entries:
+        value = check.value(entry)
+        if value is not WRONG:
+            merged.add(entry, value)
+    if path is not None and "JupyterHub.config_file" not in merged.origins:
+        merged.set("JupyterHub", "config_file", label, "found in the working directory")
+    if not found:
+        _apply_rules(merged, found, told)
+    if found:
+        raise ConfigError(found)
+    return Loaded(merged.config, merged.origins, told, path, tuple(check.known()))
+
+
+# -- finding and reading ---------------------------------------------------------------------
+
+
+def _find(arguments: Iterable[Entry], directory: Path) -> tuple[Path | None, str]:
+    """Return the file to read and its name in messages. Raises ConfigError when it is not there."""
+    named = [entry for entry in arguments if entry.name == "JupyterHub.config_file"]
+    if not named:
+        for name in (YAML_FILE, PYTHON_FILE):
+            if (directory / name).is_file():
+                return directory / name, name
+        return None, ""
+    name = named[-1].value[-1]
+    path = directory / name
+    if not path.is_file():
+        kind = "is a directory" if path.is_dir() else "there is no such file"
+        raise ConfigError(f"{name}: {kind}")
+    if path.suffix.lower() not in (*YAML_SUFFIXES, ".py"):
+        raise ConfigError(f"{name}: the name of a configuration file ends in .yaml, .yml or .py")
+    return path, name
+
+
+def _read(
+    path: Path, label: str, found: list[str], told: list[str]
+) -> tuple[list[Entry], list[type[Configurable]]]:
+    """Return a file's entries and the classes it defines."""
+    defined: list[type[Configurable]] = []
+    try:
+        if path.suffix.lower() == ".py":
+            entries, wrong, notes, defined = config_python.read(path, label)
+            told += notes
+        else:
+            entries, wrong = config_yaml.read(path, label)
+    except OSError as error:
+        raise ConfigError(f"{label}: cannot be read: {error.strerror}") from error
+    found += wrong
+    kept = []
+    for entry in entries:
+        if entry.name in options.COMMAND_LINE_ONLY:
+            told.append(f"{entry.where}  {entry.name}: only works on the command line")
+        else:
+            kept.append(entry)
+    return kept, defined
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[Entry]:
+    entries = []
+    for variable, name in options.ENVIRONMENT.items():
+        if environ.get(variable):
+            section, option = name.split(".")
+            place = f"environment {variable}"
+            entries.append(Entry(section, option, [environ[variable]], place, texts=True))
+    return entries
+
+
+def _joined(arguments: Sequence[Entry]) -> list[Entry]:
+    """Return one entry for each option, with the texts of all its occurrences in order."""
+    by_name: dict[str, Entry] = {}
+    for entry in arguments:
+        earlier = by_name.pop(entry.name, None)
+        texts = [*(earlier.value if earlier else ()), *entry.value]
+        by_name[entry.name] = replace(entry, value=texts)
+    return list(by_name.values())
+
+
+def _renamed(entry: Entry, told: list[str]) -> Entry:
+    if entry.section != "JupyterHubApp":
+        return entry
+    told.append(f"{entry.where}  JupyterHubApp is the old name of JupyterHub; use JupyterHub")
+    return replace(entry, section="JupyterHub")
+
+
+# -- merging ---------------------------------------------------------------------------------
+
+
+class _Merged:
+    """The configuration under construction, later entries over earlier ones."""
+
+    def __init__(self, check: Check) -> None:
+        self.config = Config()
+        self.origins: dict[str, str] = {}
+        self.check = check
+        self._from_file: set[str] = set()
+
+    def add(self, entry: Entry, value: Any) -> None:
+        """Set one option.
+
+        traitlets would let a file's section of a subclass win over the command line's option of
+        its base; here it yields.
+        """
+        if entry.texts:
+            for section in self.check.family(entry.section):
+                if f"{section}.{entry.option}" in self._from_file:
+                    self.remove(section, entry.option)
+        else:
+            self._from_file.add(entry.name)
+        self.set(entry.section, entry.option, value, entry.where)
+
+    def set(self, section: str, option: str, value: Any, origin: str) -> None:
+        """Set one option, whatever was there."""
+        self.config[section][option] = value
+        self.origins[f"{section}.{option}"] = origin
+
+    def remove(self, section: str, option: str) -> None:
+        """Forget an option that was set."""
+        del self.config[section][option]
+        del self.origins[f"{section}.{option}"]
+        self._from_file.discard(f"{section}.{option}")
+
+    def given(self, section: str, option: str) -> list[tuple[str, Any]]:
+        """Return ``(section, value)`` wherever an option is set, for a class or a subclass."""
+        return [
+            (name, self.config[name][option])
+            for name in sorted(self.check.family(section))
+            if f"{name}.{option}" in self.origins
+        ]
+
+
+def _apply_rules(merged: _Merged, found: list[str], told: list[str]) -> None:
+    """Check the rules between options; tell of deprecated ones and hand their values on."""
+    try:
+        hub = options.JupyterHub(config=merged.config)
+    except TraitError as error:
+        found.append(str(error))
+        return
+    origins = {
+        name: place
+        for section in ("Application", "JupyterHub")
+        for name in hub.trait_names(config=True)
+        if (place := merged.origins.get(f"{section}.{name}"))
+    }
+    for names, what in options.problems(hub):
+        place = next((origins[name] for name in names if name in origins), "default")
+        found.append(f"{place}  JupyterHub.{names[0]}: {what}")
+    for name in origins:
+        successor = hub.trait_metadata(name, "deprecated_for")
+        if successor is not None:
+            use = f"use {successor}" if successor else "it does nothing"
+            told.append(f"{origins[name]}  JupyterHub.{name} is deprecated: {use}")
+    for source, target, value in _handed_on(hub, origins):
+        _hand_on(merged, target, value, origins.get(source, f"JupyterHub.{source}"))
+
+
+def _handed_on(
+    hub: options.JupyterHub, origins: Mapping[str, str]
+) -> Iterable[tuple[str, str, Any]]:
+    """Yield ``(option of JupyterHub, option of another class, value)`` for what moved there."""
+    for source, target in options.MOVED.items():
+        if source in origins:
+            yield source, target, getattr(hub, source)
+    if hub.proxy_api_ip or hub.proxy_api_port:
+        source = "proxy_api_port" if hub.proxy_api_port else "proxy_api_ip"
+        port = hub.proxy_api_port or hub.port + 1
+        url = f"http://{hub.proxy_api_ip or '127.0.0.1'}:{port}"
+        yield source, "ConfigurableHTTPProxy.api_url", url
+    yield (
+        "proxy_check_interval",
+        "ConfigurableHTTPProxy.check_running_interval",
+        hub.proxy_check_interval,
+    )
+
+
+def _hand_on(merged: _Merged, target: str, value: Any, origin: str) -> None:
+    """Set ``target`` unless it is given; a set that is given but empty does not count."""
+    section, option = target.split(".")
+    given = merged.given(section, option)
+    for _name, there in given:
+        if not isinstance(value, set) or isinstance(there, LazyConfigValue) or there:
+            return
+    for name, _there in given:
+        merged.remove(name, option)
+    if section in merged.check.by_name:
+        merged.set(section, option, value, origin)

@@ -1,0 +1,191 @@
+"""Which servers and users are idle enough to go, and why.
+
+Rules of this file: one rule for both forms, the verb ``cull`` (:mod:`minihub.cullpass`) and the
+thread inside the hub (:mod:`minihub.hubculler`). :func:`should_cull` and :func:`should_cull_user`
+are pure: facts, moment and limits in, verdict with its reason out. The standard library only, since
+the verb must start quickly.
+
+Threads: any.
+Sources: the rules of jupyterhub-idle-culler; where ours differ, :func:`should_cull` says so.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import durations, rest
+from .errors import MinihubError
+
+ASK_TIMEOUT_S = 5.0
+#: How long the token lives that asks a server for its kernels.
+ASK_TOKEN_S = 60
+ASK_NOTE = "asks whether a kernel is busy"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long servers and users may be idle, and who is spared. Durations in seconds.
+
+    ``max_age`` 0 is no limit. ``spare_busy``: ask a server that looks idle whether a kernel of it
+    is at work.
+    """
+
+    timeout: int = 600
+    max_age: int = 0
+    cull_users: bool = False
+    cull_admin_users: bool = True
+    cull_default_servers: bool = True
+    cull_named_servers: bool = True
+    remove_named_servers: bool = False
+    spare_busy: bool = False
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Limits:
+        """Return the limits among ``values``; what is no limit is left out."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names})
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """What is known of one server. ``busy``: its kernels at work, None when nobody has asked."""
+
+    user: str
+    name: str
+    ready: bool
+    pending: str | None = None
+    started: datetime | None = None
+    last_activity: datetime | None = None
+    busy: int | None = None
+
+    @property
+    def full_name(self) -> str:
+        """``ana``, or ``ana/work`` for a named server."""
+        return f"{self.user}/{self.name}" if self.name else self.user
+
+
+@dataclass(frozen=True)
+class UserFacts:
+    """What is known of one user; ``servers`` are those that run or are about to."""
+
+    name: str
+    admin: bool = False
+    created: datetime | None = None
+    last_activity: datetime | None = None
+    servers: tuple[ServerFacts, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether something goes, and why, in words and as one word for programs.
+
+    ``rule`` is one of idle, too-old (these go); active, busy, pending, not-ready, unknown,
+    spared, has-servers (these stay).
+    """
+
+    cull: bool
+    why: str
+    rule: str
+
+
+def _seconds_since(moment: datetime, now: datetime) -> float:
+    """Return the seconds from ``moment`` to ``now``; a moment that is still to come is now."""
+    return max(0.0, (now - moment).total_seconds())
+
+
+def should_cull(server: ServerFacts, now: datetime, limits: Limits) -> Verdict:
+    """Say whether ``server`` is to be stopped at ``now``, and why or why not.
+
+    Unlike jupyterhub-idle-culler: a server is never idle for longer than it has been running (an
+    old record of activity does not end a server that was just started), a busy kernel counts as
+    activity where it is known, and what is spared by kind is spared from ``max_age`` too.
+    """
+    if server.pending:
+        return Verdict(False, f"pending {server.pending}", "pending")
+    if not server.ready:
+        return Verdict(False, "not ready", "not-ready")
+    if not (limits.cull_named_servers if server.name else limits.cull_default_servers):
+        kind = "named" if server.name else "default"
+        return Verdict(False, f"{kind} servers are spared", "spared")
+    known = [moment for moment in (server.started, server.last_activity) if moment]
+    if not known:
+        return Verdict(False, "neither its start nor its last activity is known", "unknown")
+    idle_s = _seconds_since(max(known), now)
+    old = _too_old(server.started, now, limits, "running")
+    if idle_s < limits.timeout:
+        return old or _active(idle_s, limits)
+    if server.busy:
+        kernels = "1 kernel is" if server.busy == 1 else f"{server.busy} kernels are"
+        return old or Verdict(False, f"{kernels} busy, though {_idle(idle_s)}", "busy")
+    return Verdict(True, f"{_idle(idle_s)}, limit {durations.words(limits.timeout)}", "idle")
+
+
+def should_cull_user(user: UserFacts, now: datetime, limits: Limits) -> Verdict:
+    """Say whether ``user`` is to be deleted at ``now``, and why or why not.
+
+    Somebody with a server stays. ``cull_admin_users`` False spares admins from ``max_age`` too.
+    """
+    if user.servers:
+        return Verdict(False, "has a server", "has-servers")
+    if user.admin and not limits.cull_admin_users:
+        return Verdict(False, "admins are spared", "spared")
+    known = [moment for moment in (user.created, user.last_activity) if moment]
+    if not known:
+        return Verdict(False, "neither creation nor last activity is known", "unknown")
+    idle_s = _seconds_since(max(known), now)
+    if idle_s >= limits.timeout:
+        return Verdict(True, f"{_idle(idle_s)}, limit {durations.words(limits.timeout)}", "idle")
+    return _too_old(user.created, now, limits, "here") or _active(idle_s, limits)
+
+
+def _idle(idle_s: float) -> str:
+    return f"idle for {durations.words(idle_s)}"
+
+
+def _active(idle_s: float, limits: Limits) -> Verdict:
+    limit = durations.words(limits.timeout)
+    return Verdict(False, f"active {durations.words(idle_s)} ago, limit {limit}", "active")
+
+
+def _too_old(since: datetime | None, now: datetime, limits: Limits, what: str) -> Verdict | None:
+    if not limits.max_age or since is None or _seconds_since(since, now) < limits.max_age:
+        return None
+    age, limit = durations.words(_seconds_since(since, now)), durations.words(limits.max_age)
+    return Verdict(True, f"{what} for {age}, limit {limit}", "too-old")
+
+
+# -- asking a server --------------------------------------------------------------------------
+
+
+class AskedHub(MinihubError):
+    """Raised when not the server but the hub answered: its own address is not the public one."""
+
+
+def busy_kernels(server_url: str, token: str) -> int | None:
+    """Return how many kernels of the server at ``server_url`` (with final slash) are at work.
+
+    None when it does not say, as servers that know no kernels. ``token`` is shown to the server,
+    which belongs to its user: it must be able to do no more than the user's own. Raises AskedHub.
+    """
+    parts = urlsplit(server_url)
+    connection = rest.connect(parts.scheme == "https", parts.hostname, parts.port, ASK_TIMEOUT_S)
+    path = parts.path + "api/kernels?no_track_activity=1"  # the question is no activity
+    try:
+        connection.request("GET", path, headers={"Authorization": f"token {token}"})
+        response = connection.getresponse()
+        if response.status in (301, 302, 303) and "/hub/user/" in response.headers["Location"]:
+            raise AskedHub(f"{server_url} leads to the hub instead of the server")
+        kernels = json.loads(response.read(1024 * 1024)) if response.status == 200 else None
+    except (OSError, ValueError, TypeError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    if not isinstance(kernels, list):
+        return None
+    return sum(isinstance(k, dict) and k.get("execution_state") == "busy" for k in kernels)

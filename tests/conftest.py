@@ -1,0 +1,44 @@
+"""What every test may use: the built file."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs root where the tests run as somebody else."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+@pytest.fixture(scope="session")
+def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built minihub.pyz: ``$MINIHUB_PYZ``, or one built once for the whole run."""
+    if "MINIHUB_PYZ" in os.environ:
+        return Path(os.environ["MINIHUB_PYZ"]).absolute()
+    base = tmp_path_factory.getbasetemp()
+    # The workers of pytest-xdist have a folder each below the run's own.
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    file = shared / "minihub.pyz"
+    with open(shared / "minihub.pyz.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            command = [sys.executable, str(ROOT / "build_zipapp.py"), "-o", str(file)]
+            built = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert built.returncode == 0, built.stdout + built.stderr
+    return file
+
+
+@pytest.fixture(scope="session")
+def lab_bin() -> Path:
+    """Where jupyterhub-singleuser and JupyterLab are: ``$MINIHUB_TEST_LAB_BIN``, or .venv-lab."""
+    place = Path(os.environ.get("MINIHUB_TEST_LAB_BIN", ROOT / ".venv-lab" / "bin"))
+    if not (place / "jupyterhub-singleuser").exists():
+        pytest.skip(f"no JupyterLab at {place}; scripts/test.py installs one")
+    return place

@@ -1,0 +1,33 @@
+"""Documents that are made from the declarations are what the declarations say."""
+
+from pathlib import Path
+
+import pytest
+
+from minihub import cli, config_render
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = cli._classes()
+
+
+@pytest.mark.parametrize(
+    "name, render, flag",
+    [
+        ("docs/options.md", config_render.markdown, "--markdown"),
+        ("minihub.yaml.example", config_render.yaml_file, "--yaml"),
+    ],
+)
+def test_generated_file_is_current(name, render, flag):
+    """Make it anew with ``python -m minihub options FLAG > NAME``."""
+    current = (ROOT / name).read_bytes() == render(CLASSES).encode()
+    assert current, f"python -m minihub options {flag} > {name}"
+
+
+@pytest.mark.parametrize(
+    "cls, name",
+    [(cls, name) for cls, traits in config_render.groups(CLASSES) for name in traits],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_every_option_says_what_it_does(cls, name):
+    help_text = cls.class_traits(config=True)[name].help
+    assert help_text and help_text.rstrip().endswith((".", ")"))

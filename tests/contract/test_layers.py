@@ -1,0 +1,177 @@
+"""The table of layers: imports inside minihub go down only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "minihub"
+
+#: Layer of each module or package, the longest matching name counts.
+LAYERS = {
+    "minihub": 0,
+    "minihub.errors": 0,
+    "minihub.urls": 0,
+    "minihub.clock": 0,
+    "minihub.tokens": 0,
+    "minihub.signing": 0,
+    "minihub.runtime": 0,
+    "minihub.aio": 1,
+    "minihub.traits": 1,
+    "minihub.options": 1,
+    "minihub.config": 1,
+    "minihub.config_python": 1,
+    "minihub.config_render": 1,
+    "minihub.config_values": 1,
+    "minihub.config_check": 1,
+    "minihub.upstream": 1,
+    "minihub.config_yaml": 1,
+    "minihub.cookiesecret": 1,
+    "minihub.logs": 1,
+    "minihub.models": 2,
+    "minihub.store": 2,
+    "minihub.scopes": 2,
+    "minihub.proxy": 2,
+    "minihub.process": 2,
+    "minihub.machine": 2,
+    "minihub.launcher": 2,
+    "minihub.accounts": 3,
+    "minihub.roles": 3,
+    "minihub.oauth": 3,
+    "minihub.activity": 3,
+    "minihub.server": 3,
+    "minihub.spawner": 3,
+    "minihub.local": 3,
+    "minihub.proxies": 3,
+    "minihub.auth": 3,
+    "minihub.services": 3,
+    "minihub.hookinfo": 2,
+    "minihub.readiness": 0,
+    "minihub.hub": 4,
+    "minihub.servicerunner": 4,
+    "minihub.web": 5,
+    "minihub.app": 6,
+    "minihub.cli": 7,
+    "minihub.__main__": 7,
+    "minihub._bootstrap": 7,
+    "minihub.bundle": 7,
+    "minihub.zipform": 7,
+}
+
+#: The proxy and the launcher run without site-packages.
+STANDARD_LIBRARY_ONLY = (
+    "minihub.__main__",
+    "minihub._bootstrap",
+    "minihub.bundle",
+    "minihub.launcher",
+    "minihub.proxy",
+    "minihub.runtime",
+    "minihub.zipform",
+)
+FOREIGN = {
+    "bottle",
+    "jinja2",
+    "markupsafe",
+    "oauthlib",
+    "pamela",
+    "peewee",
+    "prometheus_client",
+    "psutil",
+    "statsd",
+    "traitlets",
+    "waitress",
+    "yaml",
+}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def layer(name: str) -> int:
+    while name not in LAYERS:
+        name, dot, _ = name.rpartition(".")
+        assert dot, f"{name} has no layer: add it to the table"
+    return LAYERS[name]
+
+
+def imports(path: Path) -> set[str]:
+    """Return the absolute names of the modules that ``path`` imports when it runs."""
+    name = module_name(path)
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in walk_running(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parent = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parent, base] if base else parent)
+            found.update(
+                f"{base}.{alias.name}" if is_module(f"{base}.{alias.name}") else base
+                for alias in node.names
+            )
+    return found
+
+
+def walk_running(tree: ast.AST):
+    """Walk all nodes except the bodies of ``if TYPE_CHECKING``."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        yield node
+        yield from walk_running(node)
+
+
+def is_module(name: str) -> bool:
+    path = ROOT / Path(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_go_down_only(path):
+    own = layer(module_name(path))
+    for target in imports(path):
+        if target == "minihub" or target.startswith("minihub."):
+            assert layer(target) <= own, f"{module_name(path)} imports {target}, which lies above"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_no_file_is_too_long(path):
+    assert len(path.read_text().splitlines()) <= 600
+
+
+def test_store_side_and_proxy_side_do_not_meet():
+    """The two halves of the second layer know nothing of each other."""
+    for path in MODULES:
+        name = module_name(path)
+        for target in imports(path):
+            if name.startswith("minihub.proxy"):
+                assert target.split(".")[0] not in FOREIGN
+                assert target not in ("minihub.store", "minihub.models", "minihub.process")
+            if target.startswith("minihub.proxy"):
+                assert name.startswith(("minihub.proxy", "minihub.cli", "minihub.__main__")), name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_only_two_modules_use_psutil(path):
+    if module_name(path) not in ("minihub.process", "minihub.machine", "minihub.bundle"):
+        assert "psutil" not in {target.split(".")[0] for target in imports(path)}
+
+
+def test_standard_library_only_where_promised():
+    for path in MODULES:
+        if module_name(path).startswith(STANDARD_LIBRARY_ONLY):
+            assert not {target.split(".")[0] for target in imports(path)} & FOREIGN
+
+
+def test_every_module_says_what_it_is_for():
+    for path in MODULES:
+        docstring = ast.get_docstring(ast.parse(path.read_text()))
+        if path.read_text().strip():
+            assert docstring, f"{module_name(path)} has no head"
