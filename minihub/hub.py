@@ -185,8 +185,10 @@ class Hub:
         aio.call(self.authenticator.pre_spawn_start, person, spawner)
         spawner.run_hook("pre_spawn_hook")
         self._go_on(server)
-        for event in spawner.progress_events():
-            server.add_event(event)
+        name = f"progress-{server.full_name}"
+        threading.Thread(
+            target=_tell_progress, args=(server, spawner), name=name, daemon=True
+        ).start()
         server.target = spawner.run_start()
         self._save_state(server)
         server.add_event({"progress": 70, "message": "Waiting for the server to answer..."})
@@ -455,6 +457,17 @@ class Hub:
         self._pool.shutdown(wait=True, cancel_futures=True)
         for thread in self._threads:
             thread.join(5)
+
+
+def _tell_progress(server: Server, spawner: Spawner) -> None:
+    """Hand on what the spawner says of its start; it may go on saying until the start has ended."""
+    try:
+        for event in spawner.progress_events():
+            if server.spawner is not spawner or server.state is not State.SPAWNING:
+                return
+            server.add_event(event)
+    except Exception:  # a spawner may be anybody's
+        log.exception("The progress of %s", server.full_name)
 
 
 def _client_id(server: Server) -> str:

@@ -131,7 +131,10 @@ def start(
         "cwd": _as_text(cwd or "/"),
     }
     private_directory(Path(log_path).parent)
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:
+        raise SpawnError(f"No process can be started: {error.strerror}.") from error
     with ours:
         with theirs, _open_log(log_path) as output:
             popen = _run_launcher(theirs.fileno(), output, marker)

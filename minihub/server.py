@@ -104,8 +104,13 @@ class Server:
             return True
 
     def add_event(self, event: dict[str, Any]) -> None:
-        """Append a progress event ``{progress: 0–100, message: str, …}`` and wake watchers."""
+        """Append a progress event ``{progress: 0–100, message: str, …}`` and wake watchers.
+
+        Progress never goes back, whoever tells it.
+        """
         with self._changed:
+            last = self._events[-1].get("progress", 0) if self._events else 0
+            event = event | {"progress": max(last, event.get("progress", last))}
             self._events.append(event)
             self._changed.notify_all()
 

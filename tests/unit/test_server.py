@@ -107,3 +107,12 @@ def test_only_one_of_many_movers_wins(server):
     for thread in threads:
         thread.join()
     assert len(wins) == 1
+
+
+def test_progress_never_goes_back(server):
+    to(server, State.SPAWNING)
+    for progress in (70, 50, 100):
+        server.add_event({"progress": progress, "message": "x"})
+    server.add_event({"message": "without a number"})
+    told = [event["progress"] for event in server.events_after(0, 0)]
+    assert told == [0, 70, 70, 100, 100]
