@@ -36,9 +36,14 @@ def next_url(ctx: Context, user: User) -> str:
     target = ctx.safe_next(ctx.query.get("next") or ctx.form.get("next") or "")
     if target and not is_local_path(target, site.hub_prefix + "login"):
         return target
-    if site.hub.server(user).ready:
-        return site.hub.server_url(user.name)
-    return site.hub_prefix + "home"
+    return own_server_url(ctx, user)
+
+
+def own_server_url(ctx: Context, user: User) -> str:
+    """Return the way to a person's own server: the server if it runs, else its start."""
+    if ctx.site.hub.server(user).ready:
+        return ctx.site.hub.server_url(user.name)
+    return ctx.site.hub_prefix + "spawn"
 
 
 def start_session(ctx: Context, user: User) -> None:

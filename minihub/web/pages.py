@@ -20,6 +20,7 @@ from ..spawner import Spawner, UserInfo
 from ..urls import escape_name, server_name_problem
 from .context import SAFE_METHODS, Context
 from .identity import wants_json
+from .login import own_server_url
 from .routing import Access, Routes
 
 routes = Routes()
@@ -67,9 +68,7 @@ def root(ctx: Context) -> Any:
     """Send people where they are most likely to want to go."""
     if ctx.caller is None or ctx.caller.user is None:
         return ctx.to_login()
-    if ctx.site.hub.server(ctx.caller.user).ready:
-        return ctx.redirect(ctx.site.hub.server_url(ctx.caller.user.name))
-    return ctx.redirect(ctx.site.hub_prefix + "home")
+    return ctx.redirect(own_server_url(ctx, ctx.caller.user))
 
 
 @routes.add("GET", "home", access=Access.PAGE)

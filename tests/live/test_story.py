@@ -285,3 +285,49 @@ def test_named_server_runs_beside_the_default_one(start_hub):
     assert "second" in browser.get("/hub/home").text
     bad = browser.submit("/hub/new-server", {"server_name": "../x"}, page="/hub/home")
     assert bad.status_code == 400
+
+
+def test_login_leads_to_ones_own_server(hub):
+    browser = hub.browser()
+    assert browser.login("direct").headers["Location"] == "/hub/spawn"
+    assert browser.get("/hub/").headers["Location"] == "/hub/spawn"
+    browser.follow("/hub/spawn")
+    browser.wait_server("direct")
+    assert browser.get("/hub/").headers["Location"] == "/user/direct/"
+
+
+def test_link_on_another_site_starts_nothing(hub):
+    browser = hub.browser("lured")
+    page = browser.get("/hub/spawn/lured", headers={"Sec-Fetch-Site": "cross-site"})
+    assert page.status_code == 200 and 'href="/hub/spawn/lured"' in page.text
+    assert 'id="start"' in browser.get("/hub/home").text
+
+
+OPEN_REDIRECTS = [
+    "//evil.example/",
+    "///evil.example/",
+    "/\\evil.example",
+    "http://evil.example/",
+    "https:evil.example",
+    "/%09/evil.example",
+    "javascript:alert(1)",
+]
+
+
+@pytest.mark.parametrize("target", OPEN_REDIRECTS)
+def test_next_never_leaves_this_origin(hub, target):
+    browser = hub.browser()
+    quoted = requests.utils.quote(target, safe="")
+    place = browser.login("redirected", target=quoted).headers["Location"]
+    assert place.startswith("/") and not place.startswith(("//", "/\\")), place
+    place = browser.get(f"/hub/login?next={quoted}").headers["Location"]
+    assert place.startswith("/") and not place.startswith(("//", "/\\")), place
+
+
+@pytest.mark.parametrize(
+    "path", ["//evil.example/", "//evil.example/..", "/%2fevil.example/", "/user//x"]
+)
+def test_path_never_becomes_another_origin(hub, path):
+    response = requests.get(hub.url.rstrip("/") + path, allow_redirects=False, timeout=5)
+    place = response.headers.get("Location", "/")
+    assert place.startswith("/") and not place.startswith(("//", "/\\")), place
