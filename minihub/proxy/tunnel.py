@@ -1,0 +1,129 @@
+"""A connection that has become a tunnel: bytes both ways until both sides are done.
+
+Rules of this file: it knows two sockets and nothing of HTTP. What one side sends is offered to
+the other at once; what does not fit is held, and the sender is not read until it has gone. When
+a side ends, the other is told so and may finish, for a while.
+
+Threads: a tunnel belongs to the loop thread that made it.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from minihub.proxy.context import Context
+from minihub.proxy.loop import BIG_READ, FOREVER, READ, SMALL_READ, WRITE, Stream
+from minihub.proxy.routes import Route
+
+#: How long the second direction of a half-closed tunnel may be silent.
+HALF_CLOSED_SECONDS = 30.0
+
+
+class TunnelEnd(Stream):
+    """One socket of a tunnel; ``pending`` waits to be sent on it, ``has_ended`` to be read."""
+
+    __slots__ = ("context", "route", "peer", "has_ended", "is_client", "_appetite")
+
+    peer: TunnelEnd
+
+    def __init__(
+        self, context: Context, route: Route, sock: socket.socket, is_client: bool
+    ) -> None:
+        super().__init__(context.loop, sock)
+        self.context = context
+        self.route = route
+        self.is_client = is_client
+        self.has_ended = False
+        self._appetite = SMALL_READ
+
+    def on_event(self, mask: int) -> None:
+        if mask & WRITE and self.pending is not None:
+            self.flush()
+            if self.closed or mask == WRITE:
+                return
+        peer = self.peer
+        loop = self.loop
+        try:
+            count = self.sock.recv_into(loop.buffer, self._appetite)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if not count:
+            self._on_eof()
+            return
+        route = self.route
+        route.active = now = loop.now
+        limit = HALF_CLOSED_SECONDS if peer.has_ended else self.context.settings.tunnel_timeout
+        self.deadline = peer.deadline = now + limit
+        counters = route.counters_of(loop.name)
+        if self.is_client:
+            counters.bytes_in += count
+        else:
+            counters.bytes_out += count
+        if count == self._appetite < BIG_READ:
+            self._appetite *= 2
+        peer.send(loop.buffer[:count])
+
+    def on_stuck(self) -> None:
+        self.peer.want(self.peer.mask & ~READ)
+        self.peer._appetite = SMALL_READ
+
+    def on_drained(self) -> None:
+        if self.peer.has_ended:
+            self._shut()
+        else:
+            self.peer.want(self.peer.mask | READ)
+
+    def _on_eof(self) -> None:
+        self.has_ended = True
+        self.want(self.mask & ~READ)
+        if self.peer.pending is None:
+            self.peer._shut()
+        if not self.closed:
+            self.deadline = self.peer.deadline = self.loop.now + HALF_CLOSED_SECONDS
+
+    def _shut(self) -> None:
+        """Tell this side that nothing more comes; close both when neither sends any more."""
+        if self.has_ended and self.peer.pending is None and self.pending is None:
+            self.close()
+            return
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Close both sides."""
+        if self.closed:
+            return
+        super().close()
+        if self.is_client:
+            self.context.stats.tunnels -= 1
+        self.peer.close()
+
+
+def start_tunnel(
+    context: Context,
+    route: Route,
+    client: socket.socket,
+    target: socket.socket,
+    *,
+    to_client: bytes,
+    to_target: bytes,
+) -> None:
+    """Join two sockets that no object of the loop holds any more.
+
+    ``to_client`` and ``to_target`` are sent before anything that is read from now on.
+    """
+    near = TunnelEnd(context, route, client, True)
+    far = TunnelEnd(context, route, target, False)
+    near.peer, far.peer = far, near
+    context.stats.tunnels += 1
+    limit = context.settings.tunnel_timeout
+    near.deadline = far.deadline = context.loop.now + limit if limit != FOREVER else FOREVER
+    if to_client:
+        near.send(to_client)
+    if to_target and not far.closed:
+        far.send(to_target)
