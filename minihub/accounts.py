@@ -96,7 +96,7 @@ class Accounts:
     def start_session(self, user: User, session_id: str) -> str:
         """Record a login and return the key for its cookie."""
         key = tokens.new_token()
-        with self.store.transaction():
+        with self.store.transaction(touches_rights=False):  # what it deletes has expired
             oldest = clock.isoformat(clock.after(-self.session_lifetime_s))
             Session.delete().where(Session.created < oldest).execute()
             Session.create(
@@ -143,6 +143,7 @@ class Accounts:
         expires_in_s: float | None = None,
         plain: str | None = None,
         rounds: int = tokens.GENERATED_ROUNDS,
+        legacy: bool = False,
     ) -> tuple[Token, str]:
         """Store a new token of exactly one owner and return ``(row, plain text)``.
 
@@ -151,7 +152,8 @@ class Accounts:
         ``rounds`` stretches it.
         """
         secret = plain or tokens.new_token()
-        with self.store.transaction():
+        with self.store.transaction(touches_rights=False):  # what it deletes has expired
+            Token.delete().where(Token.expires_at <= clock.now_text()).execute()
             row = Token.create(
                 user=user_id,
                 service=service_id,
@@ -161,6 +163,7 @@ class Accounts:
                 hashed=tokens.hash_token(secret, rounds=rounds),
                 note=note,
                 scopes=["inherit"] if scopes is None else scopes,
+                legacy=legacy,
                 session_id=session_id,
                 created=clock.now_text(),
                 expires_at=None
@@ -189,7 +192,7 @@ class Accounts:
         limit = clock.isoformat(clock.after(-TOKEN_ACTIVITY_STEP_S))
         if row.last_activity is None or row.last_activity < limit:
             row.last_activity = clock.now_text()
-            with self.store.transaction():
+            with self.store.transaction(touches_rights=False):
                 Token.update(last_activity=row.last_activity).where(Token.id == row.id).execute()
 
     # -- the first owner -------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """When users and their servers were last active.
 
-Rules of this file: a time only ever moves forward, and is written only when it moves by more
-than a step, so that a busy class costs few writes. It does not decide what counts as activity:
-the proxy and the servers report it.
+Rules of this file: a time only ever moves forward. Small steps of what is noted in passing are not
+written, so that a busy class costs few writes; what a server reports itself is written as
+reported. It does not decide what counts as activity: the proxy, the servers and requests do.
 
-Threads: any.
+Threads: any. What was written last is also kept in memory, where every reader of one user or one
+server finds it; nobody else writes these columns while the hub runs.
 """
 
 from __future__ import annotations
@@ -15,35 +16,72 @@ from . import clock
 from .models import Server, User
 from .store import Store
 
-#: Smaller steps forward are not written.
-RESOLUTION_S = 30
+#: Smaller steps forward are not written when activity is noted in passing, unless told otherwise.
+RESOLUTION_S = 30.0
 #: A report from further ahead than this is refused: a clock is wrong.
 MAX_AHEAD_S = 59 * 60
+#: How many times are kept in memory; beyond, it starts anew from the store.
+MEMORY_SIZE = 50_000
 
 
 class Activity:
     """Records reports of activity in the store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, step_s: float = RESOLUTION_S) -> None:
+        """``step_s``: the least step that is written of what is noted in passing."""
         self.store = store
+        self.step_s = step_s
+        self._memory: dict[tuple[type[User] | type[Server], int], str] = {}
 
-    def user(self, user_id: int, when: datetime) -> None:
-        """Note that the user was active at ``when``."""
-        self._raise(User, user_id, when)
+    def user(self, user_id: int, when: datetime, *, step_s: float | None = None) -> None:
+        """Note that the user was active at ``when``, unless that is less than a step ahead."""
+        self._raise(User, user_id, when, step_s)
 
-    def server(self, row_id: int, user_id: int, when: datetime) -> None:
+    def server(
+        self, row_id: int, user_id: int, when: datetime, *, step_s: float | None = None
+    ) -> None:
         """Note that the server, and so its user, was active at ``when``."""
-        self._raise(Server, row_id, when)
-        self._raise(User, user_id, when)
+        self._raise(Server, row_id, when, step_s)
+        self._raise(User, user_id, when, step_s)
 
-    def _raise(self, table: type[User] | type[Server], row_id: int, when: datetime) -> None:
+    def of_user(self, user_id: int) -> str | None:
+        """Return when the user was last active, as text; None for never."""
+        return self._last(User, user_id)
+
+    def of_server(self, row_id: int) -> str | None:
+        """Return when the server was last active, as text; None for never."""
+        return self._last(Server, row_id)
+
+    def forget(self) -> None:
+        """Read everything from the store again; for when rows went whose ids may come again."""
+        self._memory.clear()
+
+    def _last(self, table: type[User] | type[Server], row_id: int) -> str | None:
+        text = self._memory.get((table, row_id))
+        if text is None:
+            with self.store.session():
+                text = table.select(table.last_activity).where(table.id == row_id).scalar()
+            if text is not None:
+                self._keep(table, row_id, text)
+        return text
+
+    def _keep(self, table: type[User] | type[Server], row_id: int, text: str) -> None:
+        if len(self._memory) >= MEMORY_SIZE:
+            self._memory.clear()
+        if text > self._memory.get((table, row_id), ""):
+            self._memory[table, row_id] = text
+
+    def _raise(
+        self, table: type[User] | type[Server], row_id: int, when: datetime, step_s: float | None
+    ) -> None:
+        step_s = self.step_s if step_s is None else step_s
         when = min(when, clock.utcnow())
+        last = self._last(table, row_id)
+        if last is not None and last >= clock.isoformat(when - timedelta(seconds=step_s)):
+            return
         text = clock.isoformat(when)
-        threshold = clock.isoformat(when - timedelta(seconds=RESOLUTION_S))
         column = table.last_activity
-        due = (table.id == row_id) & (column.is_null() | (column < threshold))
-        with self.store.session():
-            if not table.select().where(due).exists():
-                return
-        with self.store.transaction():
-            table.update(last_activity=text).where(due).execute()
+        older = (table.id == row_id) & (column.is_null() | (column < text))
+        with self.store.transaction(touches_rights=False):
+            table.update(last_activity=text).where(older).execute()
+        self._keep(table, row_id, text)

@@ -48,10 +48,17 @@ def call(fn: Callable[..., Any], *args: Any, timeout_s: float | None = None, **k
     :func:`close` cancels the coroutine. Everything else that the function raises comes out as
     it is.
     """
+    if getattr(fn, "__tornado_coroutine__", False):
+        # tornado's own decorator makes futures, and wants the loop it is called in for that.
+        return _wait_for(_called_inside(fn, args, kwargs), timeout_s)
     result = fn(*args, **kwargs)
     if not inspect.isawaitable(result):
         return result
     return _wait_for(result, timeout_s)
+
+
+async def _called_inside(fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    return await fn(*args, **kwargs)
 
 
 def either(fn: F) -> F:

@@ -9,9 +9,7 @@ enqueue.
 
 from __future__ import annotations
 
-import fcntl
 import getpass
-import json
 import logging
 import os
 import pwd
@@ -21,15 +19,35 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from . import __version__, aio, cookiesecret, logs, machine
+from . import (
+    __version__,
+    addresses,
+    aio,
+    clock,
+    cookiesecret,
+    cpu,
+    hublock,
+    limits,
+    logs,
+    machine,
+    metrics,
+    roles,
+    scopes,
+    standins,
+    websettings,
+)
 from .accounts import OWNER_LINK_LIFETIME_S, Accounts
+from .authstate import AuthStates
 from .config import Loaded
+from .crypto import CryptKeeper
 from .errors import AlreadyRunning, ConfigError
 from .hub import Hub
+from .hubculler import Culler
+from .hublock import HubFacts
 from .local import (
     LocalProcessSpawner,
     SimpleLocalProcessSpawner,
@@ -38,50 +56,113 @@ from .local import (
 )
 from .oauth import OAuthProvider
 from .options import JupyterHub
+from .people import People
 from .proxies import ProxyPlace
 from .roles import Roles
 from .servicerunner import ServiceRunner
 from .spawner import HubInfo, UserInfo
 from .store import Store
+from .watchdog import MemoryWatchdog
 
 log = logging.getLogger("minihub")
 
 Say = Callable[[str], None]
 
+#: What is received in place of a signal's number when the hub itself wants to end.
+GAVE_UP = 0
+SIGNAL_STEP_S = 0.5
+#: How long the start waits for the address of the statsd host.
+STATSD_WAIT_S = 1.0
+
 
 def serve(loaded: Loaded, say: Say) -> int:
     """Run the hub until SIGINT or SIGTERM; ``say`` shows a line to whoever started it.
 
-    Returns 0 after a clean stop. Raises MinihubError when it cannot start.
+    Returns 0 after a clean stop, 1 when the hub gave up (``Spawner.consecutive_failure_limit``).
+    Raises MinihubError when it cannot start.
     """
+    began = clock.monotonic()
     options = JupyterHub(config=loaded.config)
     logs.setup(options)
     for warning in loaded.warnings:
         log.warning("%s", warning)
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    cleanup = Cleanup(options, signals)
     with ExitStack() as stack:
+        stack.enter_context(standins.installed())  # hooks import when they run
         stack.callback(logs.teardown)
+        metrics.setup(
+            statsd_host=options.statsd_host,
+            statsd_port=options.statsd_port,
+            statsd_prefix=options.statsd_prefix,
+        )
+        stack.callback(metrics.close)
         for number in (signal.SIGINT, signal.SIGTERM):
             previous = signal.signal(number, lambda received, _frame: signals.put(received))
             stack.callback(signal.signal, number, previous)
-        _start(options, loaded, stack, say)
-        received = signals.get()
-        log.info("Received %s, stopping", signal.Signals(received).name)
-    return 0
+        _start(options, loaded, stack, cleanup, say)
+        metrics.observe("hub_startup_duration_seconds", clock.monotonic() - began)
+        received = _next(signals)
+        if received != GAVE_UP:
+            log.info("Received %s, stopping", signal.Signals(received).name)
+    return 1 if received == GAVE_UP else 0
 
 
-def _start(options: JupyterHub, loaded: Loaded, stack: ExitStack, say: Say) -> None:
+def _next(signals: queue.SimpleQueue[int]) -> int:
+    """Return the next signal.
+
+    A thread that is just starting a process may be the one that a signal interrupts. Python runs
+    the handler in this thread, when it wakes: so it does now and then.
+    """
+    while True:
+        try:
+            return signals.get(timeout=SIGNAL_STEP_S)
+        except queue.Empty:
+            continue
+
+
+def _statsd(options: JupyterHub) -> tuple[str, int, str]:
+    """Return where the proxy sends its counters; nowhere when that is not found at once."""
+    host = metrics.statsd_address(STATSD_WAIT_S) if options.statsd_host else ""
+    return host, options.statsd_port, options.statsd_prefix
+
+
+class Cleanup:
+    """What the end of the hub takes with it, and the way to that end for requests."""
+
+    def __init__(self, options: JupyterHub, signals: queue.SimpleQueue[int]) -> None:
+        self.servers: bool = options.cleanup_servers
+        self.proxy: bool = options.cleanup_proxy
+        self._signals = signals
+
+    def give_up(self) -> None:
+        """End the hub as one that failed."""
+        self._signals.put(GAVE_UP)
+
+    def shutdown(self, *, proxy: bool | None = None, servers: bool | None = None) -> None:
+        """End the hub as SIGTERM does; what is not None goes before the configuration."""
+        self.proxy = self.proxy if proxy is None else proxy
+        self.servers = self.servers if servers is None else servers
+        self._signals.put(signal.SIGTERM)
+
+
+def _start(
+    options: JupyterHub, loaded: Loaded, stack: ExitStack, cleanup: Cleanup, say: Say
+) -> None:
     """Start everything; what must be undone is on ``stack``."""
+    scopes.forget_custom()
+    scopes.define_custom(options.custom_scopes)
+    role_specs = roles.parse(options.load_roles)
     _raise_descriptor_limit()
     state_dir = private_directory(Path(options.state_dir))
     private_directory(state_dir / "logs")
-    lock = stack.enter_context(_only_one(state_dir))
+    lock = stack.enter_context(hublock.hold(state_dir))
     if options.pid_file:
-        Path(options.pid_file).write_text(f"{os.getpid()}\n")
-        stack.callback(Path(options.pid_file).unlink, missing_ok=True)
-    listener = stack.enter_context(_bind(options.hub_ip, options.hub_port, "JupyterHub.hub_port"))
+        stack.enter_context(_pid_file(Path(options.pid_file).absolute()))
+    cpu.setup()  # while this process has no others beside it
+    listener = stack.enter_context(_bind_hub(options, state_dir))
     hub_port = listener.getsockname()[1]
-    info = _hub_info(options, state_dir, hub_port)
+    info = addresses.hub_info(options, state_dir, hub_port)
 
     proxy = options.proxy_class(config=loaded.config)
     proxy.place = ProxyPlace(
@@ -89,15 +170,18 @@ def _start(options: JupyterHub, loaded: Loaded, stack: ExitStack, say: Say) -> N
         port=options.port,
         hub_url=info.api_url.removesuffix("api"),
         state_dir=state_dir,
+        host_routing=bool(options.subdomain_host),
         ssl_key=options.ssl_key,
         ssl_cert=options.ssl_cert,
+        statsd=_statsd(options),
     )
-    if proxy.should_start and options.port:
+    proxy.public_port = options.port
+    if proxy.should_start and not aio.call(proxy.adopt) and options.port:
         with _bind(options.ip, options.port, "JupyterHub.port"):
             pass  # free; the proxy takes it in a moment
     starter = ThreadPoolExecutor(1, "proxy-start")  # while the rest is built
     proxy_started = starter.submit(aio.call, proxy.start)
-    stack.callback(_stop_proxy, proxy, options)
+    stack.callback(_stop_proxy, proxy, cleanup)
     stack.callback(starter.shutdown)
 
     from .web.server import HTTPServer  # imports what the start of the proxy need not wait for
@@ -105,47 +189,52 @@ def _start(options: JupyterHub, loaded: Loaded, stack: ExitStack, say: Say) -> N
     hub, accounts, authenticator = build_hub(options, loaded, info, proxy)
     stack.callback(hub.store.close)
     stack.callback(aio.close)
+    if options.reset_db:
+        hub.reset()
     _load_users(accounts, authenticator)
-    hub.services.load()
-    http = HTTPServer(_web(options, hub, accounts, proxy), listener)
+    people = People(hub)
+    people.load_groups(options.load_groups)
+    hub.services.load(people.load_token_owners(options.api_tokens))
+    hub.roles.load(people.load_members(role_specs))
+    http = HTTPServer(_web(options, hub, accounts, cleanup), listener)
     http.start()
     stack.callback(http.stop)
     proxy_started.result()
     proxy.on_restart = hub.check_routes
-    stack.callback(hub.stop, stop_servers=options.cleanup_servers)
-    hub.add_default_route()
-    hub.resume()
+    hub.on_give_up = cleanup.give_up
+    stack.callback(lambda: hub.stop(stop_servers=cleanup.servers))
+    hub.routes.add_hub()
+    with metrics.timed("init_spawners_duration_seconds"):
+        hub.resume()
     hub.services.start()
     stack.callback(hub.services.stop)
     hub.check_routes()
     hub.run_threads()
-    _write_lock_facts(lock, public_urls(options, proxy.public_port)[0])
+    watchdog = MemoryWatchdog(hub.active_servers, hub.tidy_up_after)
+    watchdog.start()
+    stack.callback(watchdog.stop)
+    if options.cull:
+        culler = Culler(hub, options.cull)
+        culler.start()
+        stack.callback(culler.stop)
+    public_url = addresses.public_urls(options, proxy.public_port)[0]
+    hublock.write(lock, HubFacts(os.getpid(), public_url, info.api_url))
     _greet(options, hub, accounts, authenticator, proxy.public_port, say)
-
-
-def _hub_info(options: JupyterHub, state_dir: Path, hub_port: int) -> HubInfo:
-    connect_ip = options.hub_connect_ip or options.hub_ip
-    if connect_ip in ("", "0.0.0.0", "::"):
-        connect_ip = socket.gethostname()
-    port = options.hub_connect_port or hub_port
-    return HubInfo(
-        base_url=options.base_url,
-        api_url=f"http://{_in_url(connect_ip)}:{port}{options.base_url}hub/api",
-        public_host=options.subdomain_host,
-        state_dir=state_dir,
-        admin_access=options.admin_access,
-    )
 
 
 def build_hub(
     options: JupyterHub, loaded: Loaded, info: HubInfo, proxy: Any
 ) -> tuple[Hub, Accounts, Any]:
     """Open the store and return hub, accounts and authenticator."""
-    store = Store(options.db_url)
+    store = Store.of(options)
     store.open()
     lifetime_s = options.cookie_max_age_days * 86400
     accounts = Accounts(store, session_lifetime_s=lifetime_s)
-    oauth = OAuthProvider(accounts, token_lifetime_s=int(lifetime_s))
+    oauth = OAuthProvider(
+        accounts,
+        token_lifetime_s=options.oauth_token_expires_in or int(lifetime_s),
+        require_pkce=options.oauth_require_pkce,
+    )
     services = ServiceRunner(options=options, info=info, accounts=accounts, oauth=oauth)
     authenticator = options.authenticator_class(config=loaded.config)
     authenticator.user_exists = lambda name: accounts.user(name) is not None
@@ -160,23 +249,20 @@ def build_hub(
         proxy=proxy,
         info=info,
         services=services,
+        roles=Roles(store, admin_access=options.admin_access),
+        auth_states=AuthStates(
+            store,
+            CryptKeeper(config=loaded.config),
+            enabled=authenticator.enable_auth_state,
+        ),
         spawner_class=options.spawner_class,
     )
     return hub, accounts, authenticator
 
 
-def _web(options: JupyterHub, hub: Hub, accounts: Accounts, proxy: Any) -> Callable[..., Any]:
+def _web(options: JupyterHub, hub: Hub, accounts: Accounts, cleanup: Cleanup) -> Callable[..., Any]:
     """Return the WSGI application."""
-    from .web import (
-        admin_page,
-        api_base,
-        api_servers,
-        api_tokens,
-        assets,
-        login,
-        oauth_pages,
-        pages,
-    )
+    from .web import tables
     from .web.identity import Identity
     from .web.rendering import Renderer
     from .web.site import Site
@@ -188,21 +274,24 @@ def _web(options: JupyterHub, hub: Hub, accounts: Accounts, proxy: Any) -> Calla
         jinja_environment_options=options.jinja_environment_options,
         logo_file=options.logo_file,
         base_url=options.base_url,
+        template_vars=options.template_vars,
     )
     site = Site(
         hub=hub,
         accounts=accounts,
         identity=Identity(
             accounts,
-            Roles(hub.store, admin_access=options.admin_access),
+            hub.roles,
+            hub.activity,
             secret=secret,
             cookie_max_age_days=options.cookie_max_age_days,
         ),
         renderer=renderer,
-        settings=options.tornado_settings,
+        settings=websettings.read(options.tornado_settings),
+        own_hosts=addresses.own_hosts(options),
+        shutdown=cleanup.shutdown,
     )
-    tables = (admin_page, api_base, api_servers, api_tokens, assets, login, oauth_pages, pages)
-    return site.application(module.routes for module in tables)
+    return site.application(tables.ALL)
 
 
 # -- people --------------------------------------------------------------------------------
@@ -247,16 +336,16 @@ def owner_url(options: JupyterHub, accounts: Accounts, port: int) -> str | None:
     code = accounts.new_owner_link(owner_uid())
     if code is None:
         return None
-    return f"{public_urls(options, port)[0]}hub/login?owner={code}"
+    return f"{addresses.public_urls(options, port)[0]}hub/login?owner={code}"
 
 
 def admin_link(loaded: Loaded, say: Say) -> int:
     """Show a new one-time owner link, for whoever may read the database."""
     options = JupyterHub(config=loaded.config)
-    store = Store(options.db_url)
-    if store.path is None or not store.path.exists():
+    store = Store.of(options)
+    if not store.exists():
         raise ConfigError(
-            f"JupyterHub.db_url: there is no database at {options.db_url}; "
+            f"JupyterHub.db_url: there is no database at {store.shown}; "
             "start the hub once, or run this in the directory it was started in"
         )
     store.open()
@@ -273,29 +362,36 @@ def admin_link(loaded: Loaded, say: Say) -> int:
     return 0
 
 
-# -- addresses -----------------------------------------------------------------------------
+# -- ports ---------------------------------------------------------------------------------
 
 
-def public_urls(options: JupyterHub, port: int) -> list[str]:
-    """Return the URLs under which people reach the hub, the nearest first."""
-    scheme = "https" if options.ssl_cert else "http"
-    default = {"http": 80, "https": 443}[scheme]
-    suffix = "" if port == default else f":{port}"
-    if options.ip in ("", "*", "0.0.0.0", "::"):
-        hosts = ["127.0.0.1", *machine.lan_addresses()]
-    else:
-        hosts = [options.ip]
-    return [f"{scheme}://{_in_url(host)}{suffix}{options.base_url}" for host in hosts]
+@contextmanager
+def _bind_hub(options: JupyterHub, state_dir: Path) -> Iterator[socket.socket]:
+    """Give the hub's listening socket.
 
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    Where any port will do it is the last one again: servers and proxy that a hub left running know
+    that one.
+    """
+    note = state_dir / "hub-port"
+    last = note.read_text().strip() if note.exists() else ""
+    again = not options.hub_port and last.isdecimal()
+    with ExitStack() as stack:
+        option = "JupyterHub.hub_port"
+        try:
+            port = int(last) if again else options.hub_port
+            listener = stack.enter_context(_bind(options.hub_ip, port, option))
+        except AlreadyRunning:
+            if not again:
+                raise
+            listener = stack.enter_context(_bind(options.hub_ip, 0, option))
+        note.write_text(f"{listener.getsockname()[1]}\n")
+        yield listener
 
 
 @contextmanager
 def _bind(ip: str, port: int, option: str) -> Iterator[socket.socket]:
     """Give a listening socket. Raises AlreadyRunning naming who holds the port."""
-    host = "" if ip in ("", "*") else ip
+    host = "" if ip == "*" else ip
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -332,40 +428,32 @@ def private_directory(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def _pid_file(path: Path) -> Iterator[None]:
+    """Keep the process id in a file while the hub runs. Raises ConfigError."""
+    mine = f"{os.getpid()}\n"
+    try:
+        path.write_text(mine)
+    except OSError as error:
+        raise ConfigError(
+            f"JupyterHub.pid_file: {path} cannot be written: {error.strerror}"
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if path.read_text() == mine:
+                path.unlink()
+
+
 def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 65536)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-@contextmanager
-def _only_one(state_dir: Path) -> Iterator[Any]:
-    """Hold this state directory's lock. Raises AlreadyRunning saying who holds it."""
-    path = state_dir / "lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "r+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            try:
-                facts = json.loads(lock.read())
-                who = f"process {facts['pid']}, {facts['url']}"
-            except (ValueError, KeyError):
-                who = "it is just starting"
-            raise AlreadyRunning(f"a hub is running already with {state_dir}: {who}") from error
-        lock.truncate(0)
-        yield lock
-        lock.truncate(0)
-
-
-def _write_lock_facts(lock: Any, url: str) -> None:
-    lock.seek(0)
-    lock.write(json.dumps({"pid": os.getpid(), "url": url}))
-    lock.flush()
-
-
-def _stop_proxy(proxy: Any, options: JupyterHub) -> None:
-    if proxy.should_start and options.cleanup_proxy:
+def _stop_proxy(proxy: Any, cleanup: Cleanup) -> None:
+    if proxy.should_start and cleanup.proxy:
         aio.call(proxy.stop)
     else:
         proxy.disconnect()
@@ -374,11 +462,16 @@ def _stop_proxy(proxy: Any, options: JupyterHub) -> None:
 # -- the start screen ----------------------------------------------------------------------
 
 
+def _nobodys_spawner(hub: Hub) -> Any:
+    """Return a spawner that starts nothing, to see what all have in common."""
+    return hub.spawner_class(user=UserInfo("nobody"), hub=hub.info, config=hub.config)
+
+
 def _server_program(hub: Hub) -> Iterator[str]:
     """Yield what to do when the program that is to be everybody's server is absent."""
     if not issubclass(hub.spawner_class, LocalProcessSpawner):
         return
-    spawner = hub.spawner_class(user=UserInfo("nobody"), hub=hub.info, config=hub.config)
+    spawner = _nobodys_spawner(hub)
     command = spawner.cmd[0] if spawner.cmd else ""
     if command and find_command(command) is None:
         yield f"Missing: the program {command}, which every server runs. {how_to_install(command)}"
@@ -388,7 +481,7 @@ def _greet(
     options: JupyterHub, hub: Hub, accounts: Accounts, authenticator: Any, port: int, say: Say
 ) -> None:
     """Tell who started the hub where it is, whose it is and what to know."""
-    nearest, *others = public_urls(options, port)
+    nearest, *others = addresses.public_urls(options, port)
     say(f"minihub {__version__} is running. Its data: {hub.info.state_dir}")
     simple = issubclass(hub.spawner_class, SimpleLocalProcessSpawner)
     me = getpass.getuser()
@@ -402,6 +495,8 @@ def _greet(
     elif os.getuid() != 0:
         say(f"Servers: only for {me}, since the hub does not run as root.")
     for warning in authenticator.check_allow_config() or ():
+        log.warning("%s", warning)
+    for warning in limits.missing(_nobodys_spawner(hub)):
         log.warning("%s", warning)
     for line in _server_program(hub):
         say(line)

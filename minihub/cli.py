@@ -1,10 +1,10 @@
 """The command line: verbs, flags, aliases; what is printed and what a command ends with.
 
-Rules of this file: the only code that prints or chooses an exit code. Verbs, aliases and flags are
-rows of the tables below; a new verb is a row and a function. Whatever a verb needs is imported
-inside its function, so that ``--version``, ``--help`` and ``proxy`` import the standard library
-only. Every MinihubError becomes its message and its exit code; no traceback is shown without
-``--debug``.
+Rules of this file: the only code that prints or chooses an exit code. Verbs are rows of the table
+at its end, general flags those of :mod:`minihub.commandline`; a new verb is a row and a function.
+Whatever a verb needs is imported inside its function, so that ``--version``, ``--help``, ``proxy``
+and ``cull`` import the standard library only. Every MinihubError becomes its message and its exit
+code; no traceback is shown without ``--debug``.
 
 Threads: the main thread.
 Sources: JupyterHub's command line: its aliases, flags and ``--Class.option=value``.
@@ -13,100 +13,19 @@ Sources: JupyterHub's command line: its aliases, flags and ``--Class.option=valu
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minihub import __version__
+from minihub.commandline import ALIASES, MANY, PROGRAM, SWITCHES, Call, Verb, parse, verb_help
 from minihub.errors import ConfigError, MinihubError, UsageError
 
 if TYPE_CHECKING:
     from minihub.config import Loaded
-    from minihub.config_values import Entry
 
-PROGRAM = "minihub"
-
-
-@dataclass(frozen=True)
-class Verb:
-    """One command: the words that call it, the function that runs it, what it takes.
-
-    ``configured`` verbs read the configuration and so take every option; ``flags`` are switches of
-    the verb's own; ``operand`` names the one further word it takes, if any. A ``raw`` verb stands
-    first and gets the rest of the command line as words, untouched.
-    """
-
-    words: str
-    run: Callable[[Call], int]
-    help: str
-    configured: bool = True
-    flags: dict[str, str] = field(default_factory=dict)
-    operand: str = ""
-    raw: bool = False
-
-
-@dataclass
-class Call:
-    """A command line taken apart: options in order, switches of the verb, further words."""
-
-    options: list[tuple[str, str, str]] = field(default_factory=list)
-    switches: set[str] = field(default_factory=set)
-    words: list[str] = field(default_factory=list)
-
-    def add(self, option: str, text: str, where: str) -> None:
-        """Note ``Class.option``, the text of its value, and how it was spelled."""
-        self.options.append((option, text, where))
-
-    def last(self, option: str) -> str:
-        """Return the text last given for an option, or an empty one."""
-        return next((text for name, text, _ in reversed(self.options) if name == option), "")
-
-    def is_on(self, option: str) -> bool:
-        """Return whether a switch among the options was given and not given as false."""
-        return self.last(option).lower() in ("true", "1")
-
-    def entries(self) -> list[Entry]:
-        """Return the options as the configuration takes them."""
-        from minihub.config_values import Entry
-
-        found = []
-        for name, text, where in self.options:
-            section, _, option = name.partition(".")
-            found.append(Entry(section, option, [text], where, texts=True))
-        return found
-
-
-# -- the tables ------------------------------------------------------------------------------
-
-#: Flags that take a value: name, option.
-ALIASES = {
-    "-f": "JupyterHub.config_file",
-    "--config": "JupyterHub.config_file",
-    "--ip": "JupyterHub.ip",
-    "--port": "JupyterHub.port",
-    "--base-url": "JupyterHub.base_url",
-    "--db": "JupyterHub.db_url",
-    "--ssl-key": "JupyterHub.ssl_key",
-    "--ssl-cert": "JupyterHub.ssl_cert",
-    "--pid-file": "JupyterHub.pid_file",
-    "--log-file": "JupyterHub.extra_log_file",
-    "--log-level": "JupyterHub.log_level",
-}
-
-#: Flags that take none: name, option, value.
-SWITCHES = {
-    "-y": ("JupyterHub.answer_yes", "true"),
-    "--debug": ("JupyterHub.log_level", "DEBUG"),
-    "--no-db": ("JupyterHub.db_url", "sqlite:///:memory:"),
-    "--no-ssl": ("JupyterHub.confirm_no_ssl", "true"),
-    "--generate-config": ("JupyterHub.generate_config", "true"),
-}
-
-#: Flags that show something and end.
-SHOWING = ("-h", "--help", "--help-all", "--version")
+__all__ = ["ALIASES", "HELP", "SWITCHES", "VERBS", "main"]
 
 HELP = f"""\
 Usage: {PROGRAM} [VERB] [FLAGS]
@@ -118,16 +37,19 @@ Usage: {PROGRAM} [VERB] [FLAGS]
 Run:      (no verb)                  run the hub until Ctrl-C
           proxy                      run the proxy alone (proxy --help)
 People:   admin link                 a new one-time login for the hub's owner
-Checks:   config check [FILE]        is the configuration right? (--strict)
-          config show                what is in force (--origin: who set it)
+          user add|list|rm|passwd    who may use the hub
+          token [USER]               a new API token
+Servers:  server list|start|stop     what runs; server logs USER: what it says
+          cull                       stop idle servers, once (cull --help)
+Checks:   config check|show          is the configuration right, what is set
           options --yaml|--markdown  every option, as file or reference
+          upgrade-db                 bring the database up to date, after a copy
 
 Flags:    -f, --config FILE          configuration file (default: minihub.yaml)
-          --ip, --port, --base-url   where people reach the hub
+          --ip, --port, --base-url   where people reach the hub; or --url
           --ssl-key, --ssl-cert      files for TLS; --no-ssl has no effect
           --db URL, --no-db          the database; keep none
-          --pid-file, --log-file     further files to write
-          --log-level, --debug       how much is logged
+          --pid-file, --log-file     files to write; --log-level, --debug
           --Class.option=VALUE       any option (--help-all)
           -y                         answer yes to questions
           --generate-config, --version, --help, --help-all
@@ -176,7 +98,7 @@ def _dispatch(arguments: list[str]) -> int:
     for verb in VERBS:
         if verb.raw and arguments[:1] == [verb.words]:
             return verb.run(Call(words=arguments[1:]))
-    verb, call = parse(arguments)
+    verb, call = parse(arguments, VERBS)
     if "--version" in call.switches:
         print(f"{PROGRAM} {__version__}")
     elif "--help-all" in call.switches:
@@ -185,7 +107,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(HELP)
         print(config_render.help_all(_classes()), end="")
     elif call.switches & {"-h", "--help"}:
-        print(_verb_help(verb), end="")
+        print(verb_help(verb) if verb.words else HELP, end="")
     else:
         return verb.run(call)
     return 0
@@ -198,113 +120,6 @@ def _say(line: str) -> None:
 def _complain(text: str) -> None:
     sys.stdout.flush()
     print(text, file=sys.stderr, flush=True)
-
-
-# -- taking a command line apart -------------------------------------------------------------
-
-_OPTION = re.compile(r"--\w+\.\w+")
-_NUMBER = re.compile(r"-[0-9.]+")
-
-
-def parse(arguments: Sequence[str]) -> tuple[Verb, Call]:
-    """Return the verb and what it was given. Raises UsageError naming the nearest match."""
-    call = Call()
-    rest = list(arguments)
-    while rest:
-        word = rest.pop(0)
-        if word.startswith("-") and word != "-":
-            _take_flag(word, rest, call)
-        else:
-            call.words.append(word)
-    verb = _take_verb(call)
-    showing = call.switches & set(SHOWING)
-    if verb.raw and not showing:
-        raise UsageError(f"{verb.words} has flags of its own and must come first")
-    for switch in sorted(call.switches - showing):
-        if switch not in verb.flags:
-            owners = [other.words for other in VERBS if switch in other.flags]
-            raise UsageError(f"{switch} belongs to {' and '.join(owners)}")
-    if call.options and not verb.configured and not showing:
-        raise UsageError(f"{verb.words} reads no configuration and takes no {call.options[0][2]}")
-    if verb.words and call.is_on("JupyterHub.generate_config"):
-        raise UsageError(
-            f"--generate-config writes a file and ends; {verb.words} cannot be with it"
-        )
-    if call.words and not (verb.operand and len(call.words) == 1):
-        extra = call.words[1 if verb.operand else 0]
-        raise UsageError(f'{verb.words or PROGRAM} does not know what to do with "{extra}"')
-    return verb, call
-
-
-def _take_flag(word: str, rest: list[str], call: Call) -> None:
-    """Note one flag in ``call``; take its value from ``rest`` if it stands there."""
-    name, equals, text = word.partition("=")
-    if not name.startswith("--") and len(name) > 2 and name[:2] in ALIASES:
-        name, text, equals = word[:2], word[2:].removeprefix("="), "="
-    if name in SWITCHES:
-        option, value = SWITCHES[name]
-        if equals and name != "-y":
-            raise UsageError(f"{name} takes no value")
-        call.add(option, text if equals else value, name)
-    elif name in ALIASES:
-        if not equals:
-            if not rest or _is_flag(rest[0]):
-                raise UsageError(f"{name} needs a value")
-            text = rest.pop(0)
-        call.add(ALIASES[name], text, name)
-    elif _OPTION.fullmatch(name):
-        if not equals:
-            # A truth value may go without saying: --JupyterHub.debug_db
-            text = "true" if not rest or _is_flag(rest[0]) else rest.pop(0)
-        call.add(name[2:], text, name)
-    elif name in SHOWING or any(name in verb.flags for verb in VERBS):
-        if equals:
-            raise UsageError(f"{name} takes no value")
-        call.switches.add(name)
-    else:
-        known = [*ALIASES, *SWITCHES, *SHOWING, *(flag for verb in VERBS for flag in verb.flags)]
-        raise UsageError(f"unknown flag {name}{_did_you_mean(name, known)}")
-
-
-def _is_flag(word: str) -> bool:
-    return len(word) > 1 and word.startswith("-") and not _NUMBER.fullmatch(word)
-
-
-def _take_verb(call: Call) -> Verb:
-    """Remove the verb's words from ``call.words`` and return the verb."""
-    for verb in sorted(VERBS, key=lambda verb: -len(verb.words)):
-        words = verb.words.split()
-        if words and call.words[: len(words)] == words:
-            del call.words[: len(words)]
-            return verb
-    if not call.words:
-        return next(verb for verb in VERBS if not verb.words)
-    given = " ".join(call.words[:2])
-    first = call.words[0]
-    inner = [verb.words for verb in VERBS if verb.words.split()[:1] == [first]]
-    if inner and len(call.words) == 1:
-        raise UsageError(f"{first} what? One of: {', '.join(inner)}")
-    known = [verb.words for verb in VERBS if verb.words]
-    near = _did_you_mean(given, known) or _did_you_mean(first, known)
-    raise UsageError(f'unknown verb "{given if near else first}"{near}')
-
-
-def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    import difflib
-
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f'. Did you mean "{found[0]}"?' if found else ""
-
-
-def _verb_help(verb: Verb) -> str:
-    if not verb.words:
-        return HELP
-    usage = " ".join([PROGRAM, verb.words, *([f"[{verb.operand}]"] if verb.operand else [])])
-    lines = [f"Usage: {usage} [FLAGS]", "", verb.help, ""]
-    lines += [f"  {flag:<12} {text}" for flag, text in verb.flags.items()]
-    if verb.configured:
-        lines.append(f"  {'-f FILE':<12} configuration file; all other options as well")
-    return "\n".join(lines) + "\n"
 
 
 # -- configuration ---------------------------------------------------------------------------
@@ -427,6 +242,102 @@ def _proxy(call: Call) -> int:
     return proxy_main(call.words)
 
 
+def _cull(call: Call) -> int:
+    from minihub.cullverb import main as cull_main
+
+    return cull_main(call.words)
+
+
+def _managed(call: Call, function: Callable[..., int], *args: Any, **kwargs: Any) -> int:
+    """Call a function of the verbs for people and servers with a checked configuration."""
+    return _run_app(lambda loaded, say: function(loaded, say, *args, **kwargs), _load(call))
+
+
+def _token(call: Call) -> int:
+    from minihub import manage
+
+    return _managed(
+        call,
+        manage.token,
+        call.words,
+        expires_in=call.values.get("--expires-in", ""),
+        note=call.values.get("--note", ""),
+        scope_names=call.values.get("--scopes", ""),
+    )
+
+
+def _user_add(call: Call) -> int:
+    from minihub import manage
+
+    return _managed(call, manage.user_add, call.words, admin="--admin" in call.switches)
+
+
+def _user_list(call: Call) -> int:
+    from minihub import manage
+
+    return _managed(call, manage.user_list, as_json="--json" in call.switches)
+
+
+def _user_remove(call: Call) -> int:
+    from minihub import manage
+
+    return _managed(call, manage.user_remove, call.words)
+
+
+def _user_passwd(call: Call) -> int:
+    from minihub import manage
+
+    return _managed(call, manage.user_passwd, call.words[0], _ask_password)
+
+
+def _ask_password() -> str:
+    """Return a new password: asked for twice on a terminal, else a line of standard input."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    import getpass
+
+    password = getpass.getpass("New password: ")
+    if getpass.getpass("Once more: ") != password:
+        raise UsageError("the two were not the same; nothing was changed")
+    return password
+
+
+def _server_list(call: Call) -> int:
+    from minihub import manage_servers
+
+    return _managed(call, manage_servers.list_servers, as_json="--json" in call.switches)
+
+
+def _server_start(call: Call) -> int:
+    from minihub import manage_servers
+
+    return _managed(call, manage_servers.start, *call.words)
+
+
+def _server_stop(call: Call) -> int:
+    from minihub import manage_servers
+
+    return _managed(call, manage_servers.stop, *call.words)
+
+
+def _server_logs(call: Call) -> int:
+    from minihub import manage_servers
+
+    follow = bool(call.switches & {"-f", "--follow"})
+    try:
+        return _managed(call, manage_servers.logs, *call.words, follow=follow)
+    except KeyboardInterrupt:
+        if follow:
+            return 0  # there is no other end
+        raise
+
+
+def _upgrade_db(call: Call) -> int:
+    from minihub import manage
+
+    return _managed(call, manage.upgrade_db)
+
+
 VERBS = (
     Verb("", _serve, "Run the hub until it is told to stop."),
     Verb("proxy", _proxy, "Run the proxy alone.", raw=True),
@@ -436,7 +347,8 @@ VERBS = (
         _config_check,
         "Tell whether the configuration is right; start nothing.",
         flags={"--strict": "take warnings about unknown names in Python files as errors"},
-        operand="FILE",
+        operand="[FILE]",
+        count=(0, 1),
     ),
     Verb(
         "config show",
@@ -453,5 +365,74 @@ VERBS = (
             "--yaml": "as a configuration file with everything commented out",
             "--markdown": "as the reference, docs/options.md",
         },
+    ),
+    Verb("cull", _cull, "Stop idle servers.", raw=True),
+    Verb(
+        "token",
+        _token,
+        "Make an API token, and print it; without USER for the user of your name.",
+        flags={
+            "--expires-in TIME": "seconds, or such as 30m, 8h, 7d; without it the token stays",
+            "--note TEXT": "what it is for",
+            "--scopes SCOPES": "what it may do, separated by commas; without: what USER may do",
+        },
+        operand="[USER]",
+        count=(0, MANY),
+    ),
+    Verb(
+        "user add",
+        _user_add,
+        "Add users.",
+        flags={"--admin": "make them admins"},
+        operand="NAME ...",
+        count=(1, MANY),
+    ),
+    Verb("user list", _user_list, "Show all users.", flags={"--json": "as JSON"}),
+    Verb(
+        "user rm",
+        _user_remove,
+        "Delete users, their tokens and servers; their files stay.",
+        operand="NAME ...",
+        count=(1, MANY),
+    ),
+    Verb(
+        "user passwd",
+        _user_passwd,
+        "Set a user's password, where the authenticator keeps passwords.",
+        operand="NAME",
+        count=(1, 1),
+    ),
+    Verb(
+        "server list",
+        _server_list,
+        "Show the servers that run.",
+        flags={"--json": "as JSON"},
+    ),
+    Verb(
+        "server start",
+        _server_start,
+        "Start a user's server, and wait until it is ready.",
+        operand="USER [SERVER]",
+        count=(1, 2),
+    ),
+    Verb(
+        "server stop",
+        _server_stop,
+        "Stop a user's server, and wait until it has ended.",
+        operand="USER [SERVER]",
+        count=(1, 2),
+    ),
+    Verb(
+        "server logs",
+        _server_logs,
+        "Show the last lines of what a server wrote.",
+        flags={"-f": "go on with what it writes, until Ctrl-C", "--follow": "the same"},
+        operand="USER [SERVER]",
+        count=(1, 2),
+    ),
+    Verb(
+        "upgrade-db",
+        _upgrade_db,
+        "Bring the database's schema up to date, after a copy of the file.",
     ),
 )

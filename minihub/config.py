@@ -21,8 +21,9 @@ from traitlets import TraitError
 from traitlets.config import Config, Configurable
 from traitlets.config.loader import LazyConfigValue
 
-from minihub import config_python, config_yaml, options
+from minihub import config_python, config_yaml, options, standins
 from minihub.config_check import WRONG, Check
+from minihub.config_urls import with_parts
 from minihub.config_values import Entry
 from minihub.errors import ConfigError
 
@@ -65,17 +66,28 @@ def load(
 
     Raises ConfigError with every problem found.
     """
+    with standins.installed():
+        return _load(classes, arguments, environ, directory or Path.cwd(), strict)
+
+
+def _load(
+    classes: Sequence[type[Configurable]],
+    arguments: Sequence[Entry],
+    environ: Mapping[str, str] | None,
+    directory: Path,
+    strict: bool,
+) -> Loaded:
     found: list[str] = []
     told: list[str] = []
     entries: list[Entry] = []
     defined: list[type[Configurable]] = []
-    path, label = _find(arguments, directory or Path.cwd())
+    path, label = _find(arguments, directory)
     if path is not None:
         entries, defined = _read(path, label, found, told)
     if strict:
         entries = [replace(entry, lenient=False) for entry in entries]
-    entries = _from_environment(os.environ if environ is None else environ) + entries
-    entries += _joined(arguments)
+    entries = _from_environment(os.environ if environ is None else environ) + with_parts(entries)
+    entries += with_parts(_joined(arguments))
     entries = [_renamed(entry, told) for entry in entries]
 
     check = Check([*classes, *defined], entries, found, told)
@@ -226,6 +238,8 @@ def _apply_rules(merged: _Merged, found: list[str], told: list[str]) -> None:
     for names, what in options.problems(hub):
         place = next((origins[name] for name in names if name in origins), "default")
         found.append(f"{place}  JupyterHub.{names[0]}: {what}")
+    for name, what in options.remarks(hub):
+        told.append(f"{origins.get(name, 'default')}  JupyterHub.{name}: {what}")
     for name in origins:
         successor = hub.trait_metadata(name, "deprecated_for")
         if successor is not None:

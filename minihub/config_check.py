@@ -59,6 +59,7 @@ class Check:
     ) -> None:
         self.found = found
         self.told = told
+        self._entries = entries
         #: Classes by name; a configuration may define one with a name that we have.
         self.by_name: dict[str, list[type[Configurable]]] = {}
         self._reported: set[str] = set()
@@ -103,7 +104,9 @@ class Check:
         wrong = _problem_with(trait, blank, value, entry)
         if wrong:
             return self._problem(entry, wrong, entry.value_where)
-        return lazy if lazy is not None else self._copyable(entry, value)
+        if lazy is not None and _can_be_copied(lazy):
+            return lazy
+        return self._copyable(entry, value)
 
     # -- classes -----------------------------------------------------------------------
 
@@ -139,7 +142,23 @@ class Check:
         """Return an object with the option ``trait``, not initialised, to validate against."""
         owner = trait.this_class
         cls = next((used for used in self.in_use if issubclass(used, owner)), owner)
-        return cls.__new__(cls)
+        blank = cls.__new__(cls)
+        if trait.name in blank._trait_validators:
+            self._fill(blank, trait)
+        return blank
+
+    def _fill(self, blank: HasTraits, judged: TraitType) -> None:
+        """Give an object the other options it will have: a validator may look at them."""
+        sections = {base.__name__ for base in type(blank).__mro__}
+        for entry in self._entries:
+            trait = declared(type(blank)).get(entry.option)
+            if trait is None or trait.name == judged.name or entry.section not in sections:
+                continue
+            value = _from_texts(trait, entry.value) if entry.texts else entry.value
+            try:
+                blank._trait_values[trait.name] = trait.validate(blank, value)
+            except Exception:  # told when the entry itself is judged
+                continue
 
     # -- what is not understood --------------------------------------------------------
 
@@ -195,15 +214,21 @@ class Check:
 
     def _copyable(self, entry: Entry, value: Any) -> Any:
         """Return ``value`` so that traitlets can copy it, as it does for every object it fills."""
-        try:
-            copy.deepcopy(value)
-        except Exception as error:  # whatever a foreign object raises when it is copied
-            if isinstance(value, list):
-                return _List(value)
-            if isinstance(value, dict):
-                return _Dict(value)
-            return self._problem(entry, f"the value cannot be copied: {error}")
-        return value
+        if _can_be_copied(value):
+            return value
+        if isinstance(value, list):
+            return _List(value)
+        if isinstance(value, dict):
+            return _Dict(value)
+        return self._problem(entry, "the value cannot be copied")
+
+
+def _can_be_copied(value: Any) -> bool:
+    try:
+        copy.deepcopy(value)
+    except Exception:  # whatever a foreign object raises when it is copied
+        return False
+    return True
 
 
 def _line(where: str, name: str, what: str) -> str:

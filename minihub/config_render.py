@@ -9,8 +9,10 @@ Threads: the main thread.
 
 from __future__ import annotations
 
+import ast
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -171,7 +173,11 @@ def _notes(trait: TraitType) -> list[str]:
 
 
 def markdown(classes: Sequence[type[Configurable]]) -> str:
-    """Return the reference of all options, ``docs/options.md``."""
+    """Return the reference of all options, ``docs/options.md``.
+
+    In a checkout each option comes with the test that proves it.
+    """
+    proofs = _proofs()
     lines = [
         "# Options",
         "",
@@ -193,11 +199,26 @@ def markdown(classes: Sequence[type[Configurable]]) -> str:
             lines += ["", f"Options of {', '.join(bases)} hold here too."]
         lines += [
             "",
-            "| option | type | default | unit | meaning | example |",
-            "| --- | --- | --- | --- | --- | --- |",
+            "| option | type | default | unit | meaning | example |"
+            + (" proof |" if proofs else ""),
+            "| --- | --- | --- | --- | --- | --- |" + (" --- |" if proofs else ""),
         ]
-        lines += [_row(name, trait) for name, trait in traits.items()]
+        for name, trait in traits.items():
+            row = _row(name, trait)
+            proof = proofs.get(f"{cls.__name__}.{name}")
+            lines.append(f"{row} {_code(proof) if proof else ''} |" if proofs else row)
     return "\n".join(lines) + "\n"
+
+
+def _proofs() -> dict[str, str]:
+    """Return the test of each option (``Class.option``); only a checkout has them."""
+    file = Path(__file__).parents[1] / "tests" / "contract" / "test_option_proofs.py"
+    if not file.is_file():
+        return {}
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PROOFS":
+            return ast.literal_eval(node.value)
+    return {}
 
 
 def _row(name: str, trait: TraitType) -> str:

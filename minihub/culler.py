@@ -2,8 +2,8 @@
 
 Rules of this file: one rule for both forms, the verb ``cull`` (:mod:`minihub.cullpass`) and the
 thread inside the hub (:mod:`minihub.hubculler`). :func:`should_cull` and :func:`should_cull_user`
-are pure: facts, moment and limits in, verdict with its reason out. The standard library only, since
-the verb must start quickly.
+are pure: facts, moment and limits in, verdict with its reason out; :func:`busy_kernels` alone
+talks to anybody. The standard library only, since the verb must start quickly.
 
 Threads: any.
 Sources: the rules of jupyterhub-idle-culler; where ours differ, :func:`should_cull` says so.
@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -54,7 +57,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What is known of one server. ``busy``: its kernels at work, None when nobody has asked."""
+    """What is known of one server. ``busy``: its kernels at work, None when that is not known.
+
+    ``url``: where it is reached, as the hub tells it (a path, or a URL); may be empty.
+    """
 
     user: str
     name: str
@@ -63,6 +69,7 @@ class ServerFacts:
     started: datetime | None = None
     last_activity: datetime | None = None
     busy: int | None = None
+    url: str = ""
 
     @property
     def full_name(self) -> str:
@@ -170,22 +177,37 @@ class AskedHub(MinihubError):
 def busy_kernels(server_url: str, token: str) -> int | None:
     """Return how many kernels of the server at ``server_url`` (with final slash) are at work.
 
-    None when it does not say, as servers that know no kernels. ``token`` is shown to the server,
-    which belongs to its user: it must be able to do no more than the user's own. Raises AskedHub.
+    None when it does not say within :data:`ASK_TIMEOUT_S`, as servers that know no kernels.
+    ``token`` is shown to the server, which belongs to its user: it must be able to do no more than
+    the user's own. Raises AskedHub.
     """
     parts = urlsplit(server_url)
     connection = rest.connect(parts.scheme == "https", parts.hostname, parts.port, ASK_TIMEOUT_S)
     path = parts.path + "api/kernels?no_track_activity=1"  # the question is no activity
+    timer = None
     try:
+        connection.connect()
+        # A server that sends its answer byte by byte would never meet the socket's timeout.
+        timer = threading.Timer(ASK_TIMEOUT_S, _shut, (connection.sock,))
+        timer.daemon = True
+        timer.start()
         connection.request("GET", path, headers={"Authorization": f"token {token}"})
         response = connection.getresponse()
-        if response.status in (301, 302, 303) and "/hub/user/" in response.headers["Location"]:
+        location = response.headers.get("Location", "")
+        if response.status in (301, 302, 303) and "/hub/user/" in location:
             raise AskedHub(f"{server_url} leads to the hub instead of the server")
         kernels = json.loads(response.read(1024 * 1024)) if response.status == 200 else None
-    except (OSError, ValueError, TypeError, http.client.HTTPException):
+    except (OSError, ValueError, RecursionError, http.client.HTTPException):
         return None
     finally:
+        if timer is not None:
+            timer.cancel()
         connection.close()
     if not isinstance(kernels, list):
         return None
     return sum(isinstance(k, dict) and k.get("execution_state") == "busy" for k in kernels)
+
+
+def _shut(connected: socket.socket) -> None:
+    with suppress(OSError):  # it is closed already
+        connected.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Durations as people write them (``90``, ``10m``, ``2h``, ``1h30m``, ``1d``) and as they read them.
+"""Durations as people write them (``90``, ``10m``, ``1h30m``, ``1d``) and as they read them.
 
 Rules of this file: pure functions; a duration is a whole number of seconds.
 

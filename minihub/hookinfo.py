@@ -8,13 +8,17 @@ Threads: any; an object belongs to one spawner or one login.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import aio, urls
+from . import aio, subdomains, urls
+from .errors import MinihubError
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,35 @@ class HubInfo:
     base_url: str = "/"
     #: ``scheme://host`` that browsers use when users have hosts of their own, else empty.
     public_host: str = ""
-    #: Full public URL of the whole site if configured, else empty.
+    #: Full public URL of the whole site where that is known, else empty.
     public_url: str = ""
     admin_access: bool = False
     cookie_options: Mapping[str, Any] = field(default_factory=dict)
     cookie_host_prefix_enabled: bool = False
+    #: Names the hosts of users and services below :attr:`public_host`.
+    subdomain_hook: subdomains.Hook = subdomains.idna
+
+    @property
+    def domain(self) -> str:
+        """Host name of the hub when users have hosts of their own, else empty."""
+        return urlsplit(self.public_host).hostname or ""
+
+    def host_of(self, kind: str, name: str) -> str:
+        """Return ``scheme://host[:port]`` of a ``user`` or ``service``; empty without such hosts.
+
+        Raises MinihubError when the hook in the configuration gives no host name.
+        """
+        if not self.public_host:
+            return ""
+        parts = urlsplit(self.public_host)
+        host = self.subdomain_hook(name, self.domain, kind)
+        if not isinstance(host, str) or not _HOST_NAME.fullmatch(host):
+            raise MinihubError(f"JupyterHub.subdomain_hook: no host name for {name!r}: {host!r}")
+        return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+
+    def routespec(self, host: str, path: str) -> str:
+        """Return a path as routes are named: with the host in front where there are hosts."""
+        return (urlsplit(host).hostname or self.domain) + path if self.public_host else path
 
     @property
     def hub_prefix(self) -> str:
@@ -41,7 +69,7 @@ class HubInfo:
         return self.base_url + "hub/"
 
     def public(self, path: str, host: str = "") -> str:
-        """Return the full public URL of a path, or "" when ``public_url`` is not configured."""
+        """Return the full public URL of a path, or "" when that is not configured."""
         if not self.public_url:
             return ""
         parts = urlsplit(self.public_url)
@@ -93,7 +121,7 @@ class UserInfo:
         return self.host + self.prefix
 
     def server_url(self, server_name: str = "") -> str:
-        """Return the path of one server, ``BASEuser/NAME/[SERVER/]``."""
+        """Return the path of one server, ``BASEuser/NAME/[SERVER/]``, without the host."""
         return self.prefix + (urls.escape_name(server_name) + "/" if server_name else "")
 
     @aio.either

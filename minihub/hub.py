@@ -14,19 +14,25 @@ servers, one the proxy's activity.
 from __future__ import annotations
 
 import logging
+import random
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
 
-from . import aio, clock, urls
+from . import aio, census, clock, limits, metrics, urls
 from .accounts import Accounts
 from .activity import Activity
-from .errors import BadRequest, MinihubError, SpawnError, TooMany
-from .models import Group, GroupMember, Token, User
+from .authstate import AuthStates
+from .directory import Names
+from .errors import BadRequest, MinihubError, SpawnError, SpawnTimeout
+from .hubroutes import HubRoutes
+from .models import Group, GroupMember, OAuthClient, Token, User
 from .models import Server as ServerRow
 from .oauth import OAuthProvider
 from .options import JupyterHub
+from .registry import Registry
+from .roles import Roles
 from .server import Server, State
 from .servicerunner import ServiceRunner
 from .spawner import HubInfo, Spawner, UserInfo
@@ -36,6 +42,8 @@ log = logging.getLogger("minihub.hub")
 
 POOL_SIZE = 128
 WATCH_STEP_S = 1.0
+#: How long a process that was sent SIGKILL may take to end.
+END_WAIT_S = 5.0
 #: How long the hub's own stop waits for all servers together, beyond one server's ladder.
 STOP_GRACE_S = 15.0
 
@@ -46,6 +54,9 @@ class Cancelled(SpawnError):
 
 class Hub:
     """All servers of all users, and what it takes to start and stop them."""
+
+    #: Called once when too many starts failed in a row; ends the program.
+    on_give_up: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(
         self,
@@ -59,6 +70,8 @@ class Hub:
         proxy: Any,
         info: HubInfo,
         services: ServiceRunner,
+        roles: Roles,
+        auth_states: AuthStates,
         spawner_class: type[Spawner],
     ) -> None:
         self.options = options
@@ -70,9 +83,23 @@ class Hub:
         self.proxy = proxy
         self.info = info
         self.services = services
+        self.roles = roles
+        self.auth_states = auth_states
         self.spawner_class = spawner_class
-        self.activity = Activity(store)
-        self._servers: dict[tuple[int, str], Server] = {}
+        self.activity = Activity(store, step_s=options.activity_resolution)
+        self.names = Names(store)
+        self.routes = HubRoutes(
+            proxy=proxy,
+            info=info,
+            services=services,
+            activity=self.activity,
+            servers=self.active_servers,
+            person=self.person,
+            hub_routespec=options.hub_routespec,
+        )
+        self.promises = limits.Promises(self.active_servers)
+        self._failures = limits.Failures(lambda: self.on_give_up())
+        self._servers = Registry()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(POOL_SIZE, thread_name_prefix="server")
         self._stopping = threading.Event()
@@ -83,21 +110,40 @@ class Hub:
     def server(self, user: User, name: str = "") -> Server:
         """Return the user's server of that name, running or not."""
         with self._lock:
-            return self._servers.get((user.id, name)) or Server(user.id, user.name, name)
+            return self._servers.get(user.id, name) or Server(user.id, user.name, name)
 
     def servers_of(self, user: User) -> dict[str, Server]:
         """Return the user's active servers, and those whose last start failed, by name."""
         with self._lock:
-            return {name: one for (owner, name), one in self._servers.items() if owner == user.id}
+            return self._servers.of_user(user.id)
 
     def active_servers(self) -> list[Server]:
         """Return every server that is not stopped."""
         with self._lock:
-            return [server for server in self._servers.values() if server.active]
+            return [server for server in self._servers if server.active]
+
+    def active_by_user(self) -> dict[int, list[Server]]:
+        """Return every server that is not stopped, by its user's id."""
+        found: dict[int, list[Server]] = {}
+        for server in self.active_servers():
+            found.setdefault(server.user_id, []).append(server)
+        return found
 
     def server_url(self, user_name: str, server_name: str = "") -> str:
-        """Return the path at which a server is reached, ``BASEuser/NAME/[SERVER/]``."""
-        return UserInfo(user_name, base_url=self.info.base_url).server_url(server_name)
+        """Return where a server is reached: ``BASEuser/NAME/[SERVER/]``, with the user's own host
+        in front if there is one."""
+        person = self.person(user_name)
+        return person.host + person.server_url(server_name)
+
+    def person(self, name: str, **facts: Any) -> UserInfo:
+        """Return a user as others see one, with the addresses that follow from the name."""
+        return UserInfo(
+            name,
+            base_url=self.info.base_url,
+            host=self.info.host_of("user", name),
+            domain=self.info.domain,
+            **facts,
+        )
 
     def user_info(self, user: User) -> UserInfo:
         """Return the user as spawners, authenticators and hooks see one."""
@@ -105,18 +151,27 @@ class Hub:
             groups = [
                 row.name for row in Group.select().join(GroupMember).where(GroupMember.user == user)
             ]
-        return UserInfo(
-            name=user.name,
+        return self.person(
+            user.name,
             id=user.id,
             admin=user.admin,
             groups=groups,
-            base_url=self.info.base_url,
+            auth_state=lambda: self.auth_states.load(user.id),
         )
 
     def poll_now(self, server: Server) -> None:
         """Look whether a ready server's process still lives, and tidy up if not."""
         if server.ready and not self._is_alive(server):
             self._gone(server)
+
+    def tidy_up_after(self, server: Server) -> None:
+        """Notice, in the background, that a server's process was ended."""
+
+        def wait_and_look() -> None:
+            server.spawner.wait_exit(END_WAIT_S)
+            self.poll_now(server)
+
+        self._pool.submit(wait_and_look)
 
     # -- starting --------------------------------------------------------------------------
 
@@ -126,64 +181,65 @@ class Hub:
         name: str = "",
         *,
         user_options: dict[str, Any] | None = None,
+        display_name: str = "",
         handler: Any = None,
     ) -> Server:
         """Begin to start a server and return it, SPAWNING; one already SPAWNING is returned.
 
-        Raises BadRequest when it runs or stops, TooMany at the limits. What goes wrong later
-        is in the server's ``failure``.
+        Without ``user_options`` those of its last start count, and without ``display_name`` the
+        one it has. Raises BadRequest when it runs or stops, TooMany at the limits. What goes wrong
+        later is in the server's ``failure``.
         """
-        with self._lock:
-            server = self._servers.get((user.id, name)) or Server(user.id, user.name, name)
+        with limits.noted(), self._lock:
+            server = self._servers.get(user.id, name) or Server(user.id, user.name, name)
             if server.state is State.SPAWNING:
                 return server
             if server.state is State.READY:
                 raise BadRequest(f"{server.full_name} is already running")
             if server.state is State.STOPPING:
                 raise BadRequest(f"{server.full_name} is pending stop")
-            self._check_limits_locked()
+            active = [one for one in self._servers if one.active]
+            limits.check_counts(active, self.options)
             server.move(State.SPAWNING)  # STOPPED -> SPAWNING
-            self._servers[user.id, name] = server
-        self._pool.submit(self._run_start, server, user, dict(user_options or {}), handler)
+            self._servers.add(server)
+        if display_name:
+            server.display_name = display_name
+        self._pool.submit(self._run_start, server, user, user_options, handler)
         return server
 
-    def _check_limits_locked(self) -> None:
-        active = [server for server in self._servers.values() if server.active]
-        limit = self.options.concurrent_spawn_limit
-        if limit and sum(server.state is State.SPAWNING for server in active) >= limit:
-            raise TooMany(
-                "User startup rate limit exceeded. Try again in a few minutes.", retry_after_s=30
-            )
-        limit = self.options.active_server_limit
-        if limit and len(active) >= limit:
-            raise TooMany("Active user limit exceeded. Try again in a few minutes.")
-
     def _run_start(
-        self, server: Server, user: User, user_options: dict[str, Any], handler: Any
+        self, server: Server, user: User, user_options: dict[str, Any] | None, handler: Any
     ) -> None:
         began = clock.monotonic()
         try:
             self._start(server, user, user_options, handler)
         except SpawnError as error:
-            self._start_failed(server, error)
+            self._start_failed(server, error, clock.monotonic() - began)
         except Exception as error:
             log.exception("Starting %s failed", server.full_name)
-            self._start_failed(server, SpawnError(f"the hub met an error: {error}"))
+            wrapped = SpawnError(f"the hub met an error: {error}")
+            self._start_failed(server, wrapped, clock.monotonic() - began)
         else:
+            self._failures.note_success()
             took = clock.monotonic() - began
+            metrics.spawned(took)
             log.info("Server %s is ready after %.1f s", server.full_name, took)
 
     def _start(
-        self, server: Server, user: User, user_options: dict[str, Any], handler: Any
+        self, server: Server, user: User, user_options: dict[str, Any] | None, handler: Any
     ) -> None:
         person = self.user_info(user)
         spawner = self._new_spawner(person, server.name)
-        spawner.user_options = user_options
         spawner.handler = handler
         server.spawner = spawner
+        spawner.apply_group_overrides()
         self._give_credentials(server, spawner, user_options)
+        if self.auth_states.enabled:
+            spawner.run_hook("auth_state_hook", self.auth_states.load(server.user_id))
+        spawner.take_user_options()
         aio.call(self.authenticator.pre_spawn_start, person, spawner)
         spawner.run_hook("pre_spawn_hook")
+        self.promises.give(server, spawner.mem_guarantee)
         self._go_on(server)
         name = f"progress-{server.full_name}"
         threading.Thread(
@@ -195,17 +251,15 @@ class Hub:
         url = server.target + spawner.server_url
         spawner.wait_ready(url, still_wanted=lambda: self._go_on(server))
         self._go_on(server)
-        self.proxy_add(server)
+        self.routes.add_server(server)
         server.started = clock.utcnow()
-        with self.store.transaction():
-            ServerRow.update(
-                target=server.target,
-                started=clock.isoformat(server.started),
-                last_activity=clock.isoformat(server.started),
-            ).where(ServerRow.id == server.row_id).execute()
+        with self.store.transaction(touches_rights=False):
+            ServerRow.update(target=server.target, started=clock.isoformat(server.started)).where(
+                ServerRow.id == server.row_id
+            ).execute()
         if not server.move(State.READY, only_from=State.SPAWNING):  # SPAWNING -> READY
             raise Cancelled("the start was cancelled")
-        self.activity.user(server.user_id, server.started)
+        self.activity.server(server.row_id, server.user_id, server.started, step_s=0)
 
     def _go_on(self, server: Server) -> None:
         if server.cancelled.is_set() or self._stopping.is_set():
@@ -215,7 +269,7 @@ class Hub:
         return self.spawner_class(user=person, server_name=name, hub=self.info, config=self.config)
 
     def _give_credentials(
-        self, server: Server, spawner: Spawner, user_options: dict[str, Any]
+        self, server: Server, spawner: Spawner, user_options: dict[str, Any] | None
     ) -> None:
         """Store the server's row, its OAuth client and its token, and hand them to the spawner."""
         access = f"access:servers!server={server.full_name}"
@@ -225,38 +279,51 @@ class Hub:
         spawner.oauth_access_scopes = [access, f"access:servers!user={server.user_name}"]
         with self.store.transaction():
             row, _created = ServerRow.get_or_create(user=server.user_id, name=server.name)
-            row.user_options = user_options
+            if user_options is not None:
+                row.user_options = user_options
+            row.display_name = server.display_name or row.display_name or server.name
             row.state = {}
+            spawner.user_options = server.user_options = row.user_options
+            server.display_name = row.display_name
             Token.delete().where(Token.server == row).execute()
             server.row_id = row.id
             _token, spawner.api_token = self.accounts.issue_token(
                 user_id=server.user_id,
                 server_id=row.id,
                 note=f"Server at {spawner.server_url}",
-                scopes=token_scopes or [f"users:activity!user={server.user_name}", access],
+                scopes=token_scopes or sorted(self.roles.raw_scopes("server")),
             )
             row.oauth_client = self.oauth.register_client(
                 spawner.oauth_client_id,
                 secret=spawner.api_token,
                 redirect_uri=spawner.oauth_callback_url,
-                allowed_scopes=[access, *allowed_scopes],
+                access=access,
+                allowed_scopes=allowed_scopes,
                 description=f"Server at {spawner.server_url}",
             )
             row.save()
 
     def _save_state(self, server: Server) -> None:
         state = server.spawner.get_state()
-        with self.store.transaction():
+        with self.store.transaction(touches_rights=False):
             ServerRow.update(state=state, target=server.target).where(
                 ServerRow.id == server.row_id
             ).execute()
 
-    def _start_failed(self, server: Server, error: SpawnError) -> None:
+    def _start_failed(self, server: Server, error: SpawnError, took_s: float) -> None:
         cancelled = isinstance(error, Cancelled)
         if cancelled:
             log.info("Start of %s cancelled", server.full_name)
         else:
             log.error("Server %s did not start: %s", server.full_name, error.reason)
+            metrics.not_spawned(
+                took_s,
+                "timeout" if isinstance(error, SpawnTimeout) else "error",
+                waited=server.target is not None,
+                refused=error.status < 500,
+            )
+            if error.status >= 500 and server.spawner is not None:
+                self._failures.note_failure(server.spawner.consecutive_failure_limit)
         self._clean_up(server, now=True)
         server.failure = None if cancelled else error
         event = {"progress": 100, "failed": True, "message": f"Spawn failed: {error.reason}"}
@@ -266,9 +333,14 @@ class Hub:
 
     # -- stopping --------------------------------------------------------------------------
 
-    def stop_server(self, server: Server, *, why: str = "asked") -> Server:
-        """Begin to stop a server, or cancel its start; a stopped one stays as it is."""
+    def stop_server(self, server: Server, *, why: str = "asked", remove: bool = False) -> Server:
+        """Begin to stop a server, or cancel its start; a stopped one stays as it is.
+
+        ``remove``: forget everything about it as soon as it has stopped.
+        """
         with self._lock:
+            server.notice = None  # its user knows, or does not care
+            server.remove_when_stopped |= remove
             if server.state is State.SPAWNING:
                 server.cancelled.set()
                 server.move(State.STOPPING, only_from=State.SPAWNING)  # SPAWNING -> STOPPING
@@ -280,11 +352,14 @@ class Hub:
         return server
 
     def _run_stop(self, server: Server) -> None:
+        began = clock.monotonic()
         try:
             self._clean_up(server, now=False)
         except Exception:
             log.exception("Stopping %s failed", server.full_name)
-        if server.spawner is not None and self._is_alive(server):
+        failed = server.spawner is not None and self._is_alive(server)
+        metrics.stopped(clock.monotonic() - began, failed=failed)
+        if failed:
             server.move(State.READY)  # STOPPING -> READY: it could not be stopped
             return
         server.move(State.STOPPED)  # STOPPING -> STOPPED
@@ -296,7 +371,7 @@ class Hub:
         ``now`` skips the gentle part of the stop ladder.
         """
         spawner = server.spawner
-        steps: list[tuple[str, Any]] = [("route", lambda: self.proxy_delete(server))]
+        steps: list[tuple[str, Any]] = [("route", lambda: self.routes.remove_server(server))]
         if spawner is not None:
             person = spawner.user
             steps += [
@@ -327,18 +402,44 @@ class Hub:
             row.state = {}
             row.save()
 
-    def _forget(self, server: Server) -> None:
-        """Drop a stopped server from the registry unless its failure is still to be shown."""
+    def remove_server(self, server: Server) -> None:
+        """Forget everything about a stopped server: its row, its OAuth client, its shares."""
+        with self.store.transaction():
+            mine = (ServerRow.user == server.user_id) & (ServerRow.name == server.name)
+            delete_clients(mine)
+            ServerRow.delete().where(mine).execute()
+        self.activity.forget()
         with self._lock:
-            key = (server.user_id, server.name)
-            if not server.active and server.failure is None and self._servers.get(key) is server:
-                del self._servers[key]
+            self._servers.remove(server.user_id, server.name)
+
+    def forget_failures(self, user_id: int) -> None:
+        """Drop what the registry keeps of a user's failed starts."""
+        with self._lock:
+            for name, server in self._servers.of_user(user_id).items():
+                if not server.active:
+                    self._servers.remove(user_id, name)
+
+    def _forget(self, server: Server) -> None:
+        """Drop a stopped server from the registry unless its user is still to be told why."""
+        if server.remove_when_stopped:
+            self.remove_server(server)
+            return
+        with self._lock:
+            if server.active or self._servers.get(server.user_id, server.name) is not server:
+                return
+            server.drop_warning()
+            if server.failure is None and server.notice is None:
+                self._servers.remove(server.user_id, server.name)
 
     # -- watching --------------------------------------------------------------------------
 
     def run_threads(self) -> None:
         """Start the threads that watch running servers and fold the proxy's activity."""
-        for name, loop in (("hub-watch", self._watch), ("hub-activity", self._fold_activity)):
+        for name, loop in (
+            ("hub-watch", self._watch),
+            ("hub-routes", self._check_routes),
+            ("hub-activity", self._fold_activity),
+        ):
             thread = threading.Thread(target=loop, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -351,13 +452,22 @@ class Hub:
             ready = [server for server in self.active_servers() if server.ready]
             due = {server: due[server] for server in ready if server in due}
             for server in ready:
-                interval = server.spawner.poll_interval
+                spawner = server.spawner
+                jitter = random.uniform(-spawner.poll_jitter, spawner.poll_jitter)
+                interval = spawner.poll_interval * (1 + jitter)
                 if interval > 0 and due.setdefault(server, now + interval) <= now:
                     due[server] = now + interval
                     self._pool.submit(self.poll_now, server)
 
     def _is_alive(self, server: Server) -> bool:
-        return aio.call(server.spawner.poll, timeout_s=server.spawner.start_timeout) is None
+        began = clock.monotonic()
+        alive = aio.call(server.spawner.poll, timeout_s=server.spawner.start_timeout) is None
+        metrics.observe(
+            "server_poll_duration_seconds",
+            clock.monotonic() - began,
+            status="running" if alive else "stopped",
+        )
+        return alive
 
     def _gone(self, server: Server) -> None:
         """Tidy up after a server whose process ended by itself."""
@@ -366,63 +476,59 @@ class Hub:
         log.warning("Server %s has ended by itself", server.full_name)
         self._run_stop(server)
 
+    def _check_routes(self) -> None:
+        """Look every ``proxy_check_interval`` whether the proxy has lost routes."""
+        self._every(
+            getattr(self.proxy, "check_running_interval", self.options.proxy_check_interval),
+            lambda: self.check_routes(note_activity=False),
+        )
+
     def _fold_activity(self) -> None:
-        interval = self.options.last_activity_interval
-        while interval > 0 and not self._stopping.wait(interval):
+        self._every(self.options.last_activity_interval, self._collect)
+
+    def _collect(self) -> None:
+        self.check_routes()
+        census.send(self.active_servers(), self.activity, self.options.active_user_window)
+
+    def _every(self, interval_s: float, work: Callable[[], None]) -> None:
+        """Do something again and again until the hub stops; never for an interval of 0."""
+        while interval_s > 0 and not self._stopping.wait(interval_s):
             try:
-                self.check_routes()
+                work()
             except Exception as error:
                 log.error("Checking the proxy's routes: %s", error)
 
     # -- routes ----------------------------------------------------------------------------
 
-    def proxy_add(self, server: Server) -> None:
-        """Tell the proxy where a server is."""
-        data = {"user": server.user_name, "server_name": server.name}
-        spec = self.server_url(server.user_name, server.name)
-        aio.call(self.proxy.add_route, spec, server.target, data)
-
-    def proxy_delete(self, server: Server) -> None:
-        """Make the proxy forget a server."""
-        aio.call(self.proxy.delete_route, self.server_url(server.user_name, server.name))
-
-    def _hub_target(self) -> str:
-        parts = urlsplit(self.info.api_url)
-        return f"{parts.scheme}://{parts.netloc}"
-
-    def add_default_route(self) -> None:
-        """Send everything that is no server's to the hub."""
-        aio.call(self.proxy.add_route, "/", self._hub_target(), {"hub": True})
-
-    def check_routes(self) -> None:
+    def check_routes(self, *, note_activity: bool = True) -> None:
         """Make the proxy's routes what they should be, and note the activity it saw."""
-        routes = aio.call(self.proxy.get_all_routes)
-        wanted = {"/"}
-        if routes.get("/", {}).get("target") != self._hub_target():
-            self.add_default_route()
-        for server in self.active_servers():
-            spec = self.server_url(server.user_name, server.name)
-            wanted.add(spec)  # a pending one may be about to add its own
-            if not server.ready:
-                continue
-            route = routes.get(spec)
-            if route is None or route["target"] != server.target:
-                log.warning("Adding the missing route %s", spec)
-                self.proxy_add(server)
-            elif seen := route["data"].get("last_activity"):
-                self.activity.server(server.row_id, server.user_id, clock.parse(seen))
-        for spec, (target, data) in self.services.routes().items():
-            wanted.add(spec)
-            if routes.get(spec, {}).get("target") != target:
-                aio.call(self.proxy.add_route, spec, target, data)
-        for spec in set(routes) - wanted:
-            log.warning("Deleting the stale route %s", spec)
-            aio.call(self.proxy.delete_route, spec)
+        self.routes.check(note_activity=note_activity)
 
     # -- start and stop of the hub ---------------------------------------------------------
 
     def resume(self) -> None:
         """Take over the servers that the last hub left running; tidy up after those that ended."""
+        for server in self._left_running():
+            if server.started is not None and self._is_alive(server):
+                server.move(State.READY)  # STOPPED -> READY: adopted
+                self._servers.add(server)
+                log.info("Server %s still runs", server.full_name)
+            else:
+                log.warning("Server %s has ended while the hub was away", server.full_name)
+                self._clean_up(server, now=True)
+
+    def reset(self) -> None:
+        """Delete everything in the database, after stopping what an earlier hub left running."""
+        for server in self._left_running():
+            log.warning("Stopping server %s, which is about to be forgotten", server.full_name)
+            try:
+                aio.call(server.spawner.stop)
+            except Exception:  # a spawner may be anybody's
+                log.exception("Stopping %s", server.full_name)
+        self.store.open(reset=True)
+
+    def _left_running(self) -> Iterator[Server]:
+        """Yield the servers that ran when the last hub ended, each with its spawner."""
         with self.store.session():
             rows = list(
                 ServerRow.select(ServerRow, User).join(User).where(ServerRow.target.is_null(False))
@@ -430,17 +536,12 @@ class Hub:
         for row in rows:
             server = Server(row.user.id, row.user.name, row.name)
             server.row_id = row.id
+            server.display_name, server.user_options = row.display_name, row.user_options
             server.target = row.target
-            server.started = clock.parse(row.started) if row.started else clock.utcnow()
+            server.started = clock.parse(row.started) if row.started else None
             server.spawner = self._new_spawner(self.user_info(row.user), row.name)
             server.spawner.load_state(row.state or {})
-            if row.started is not None and self._is_alive(server):
-                server.move(State.READY)  # STOPPED -> READY: adopted
-                self._servers[row.user.id, row.name] = server
-                log.info("Server %s still runs", server.full_name)
-            else:
-                log.warning("Server %s has ended while the hub was away", server.full_name)
-                self._clean_up(server, now=True)
+            yield server
 
     def stop(self, *, stop_servers: bool) -> None:
         """End the threads and, if asked, all servers."""
@@ -457,6 +558,12 @@ class Hub:
         self._pool.shutdown(wait=True, cancel_futures=True)
         for thread in self._threads:
             thread.join(5)
+
+
+def delete_clients(servers: Any) -> None:
+    """Delete the OAuth clients, with all their tokens, of the server rows under a condition."""
+    clients = ServerRow.select(ServerRow.oauth_client).where(servers)
+    OAuthClient.delete().where(OAuthClient.id.in_(clients)).execute()
 
 
 def _tell_progress(server: Server, spawner: Spawner) -> None:

@@ -12,8 +12,9 @@ back: ``{"cwd": …}`` right before the command is executed, and ``{"step": …,
 …, "text": …}`` if a step fails. The descriptor closes when the command is executed.
 
 The description is one JSON object. ``argv`` (not empty), ``env``, ``cwd``, ``cwd_fallback``,
-``umask`` (or null), ``nice``, ``rlimits`` (``{"RLIMIT_NOFILE": [soft, hard]}``), ``user``
-(name for the supplementary groups, empty to stay who we are), ``uid``, ``gid``, ``no_new_privs``.
+``umask`` (or null), ``nice``, ``rlimits`` (``{"RLIMIT_NOFILE": [soft, hard]}``), ``cpus`` (numbers
+of processors, empty for all), ``cgroup`` (directory, empty to stay), ``user`` (name for the
+supplementary groups, empty to stay who we are), ``uid``, ``gid``, ``no_new_privs``.
 Texts travel as the Latin-1 reading of their bytes, so that every byte arrives as it was.
 
 Threads: one.
@@ -67,8 +68,19 @@ def reset_signals(spec: dict) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
+def join_group(spec: dict) -> None:
+    """Enter the control group, while we are still who may move processes there."""
+    if spec["cgroup"]:
+        path = os.path.join(spec["cgroup"].encode("latin-1"), b"cgroup.procs")
+        try:
+            with open(path, "wb", buffering=0) as file:
+                file.write(b"0")
+        except OSError as error:
+            raise StepFailed(path, error) from error
+
+
 def set_limits(spec: dict) -> None:
-    """Apply umask, niceness and resource limits, while we may still raise them."""
+    """Apply umask, niceness, processors and resource limits, while we may still raise them."""
     if spec["umask"] is not None:
         os.umask(spec["umask"])
     if spec["nice"]:
@@ -76,6 +88,12 @@ def set_limits(spec: dict) -> None:
             os.nice(spec["nice"])
         except OSError as error:
             raise StepFailed(f"nice {spec['nice']}", error) from error
+    if spec["cpus"]:
+        try:
+            os.sched_setaffinity(0, spec["cpus"])
+        except OSError as error:
+            numbers = ", ".join(str(number) for number in spec["cpus"])
+            raise StepFailed(f"processors {numbers}", error) from error
     if spec["rlimits"]:
         import resource
 
@@ -167,7 +185,7 @@ def main(descriptor: int) -> int:
     spec = read_description(descriptor)
     step = reset_signals
     try:
-        for step in (reset_signals, set_limits, become_user, enter_directory):
+        for step in (reset_signals, join_group, set_limits, become_user, enter_directory):
             step(spec)
         step = execute
         answer(descriptor, cwd=spec["cwd"])

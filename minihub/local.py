@@ -25,12 +25,13 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from traitlets import Dict, Int, TraitError, Unicode, default, validate
 
-from . import aio, clock, process
+from . import aio, clock, cpu, process
 from .errors import SpawnError
 from .spawner import LOG_TAIL_LINES, Spawner
 from .traits import Command
@@ -54,6 +55,9 @@ _HINTS = (
     ("already in use", "Another program took the port just now. Start the server again."),
     ("command not found", f"The server's program was not found. Install it: {INSTALL_LINE}"),
 )
+
+#: What is held while a server runs, also by a later hub, whatever hooks made of it.
+_HELD = ("mem_limit", "mem_guarantee")
 
 _NO_SHELLS = ("nologin", "false")
 #: What Popen takes that has a meaning here.
@@ -149,14 +153,13 @@ class LocalProcessSpawner(Spawner):
     def launch_spec(self) -> process.LaunchSpec:
         """Return as whom and how the process starts. Raises SpawnError when that is impossible."""
         account, own = self.account, os.geteuid()
-        umask = self.popen_kwargs.get("umask")
         if own == 0:
             return process.LaunchSpec(
                 user=account.pw_name,
                 uid=account.pw_uid,
                 gid=account.pw_gid,
                 cwd_fallback=True,
-                umask=umask,
+                **self._bounds(),
             )
         if account.pw_uid != own:
             raise SpawnError(
@@ -165,7 +168,12 @@ class LocalProcessSpawner(Spawner):
                 hint="Run the hub as root, or let all servers run as the hub's own user "
                 "(SimpleLocalProcessSpawner), JupyterHub.spawner_class: simple.",
             )
-        return process.LaunchSpec(cwd_fallback=True, umask=umask)
+        return process.LaunchSpec(cwd_fallback=True, **self._bounds())
+
+    def _bounds(self) -> dict[str, Any]:
+        """Return what a server is bound to, whoever it runs as."""
+        share = cpu.share(self._file_name, self.cpu_limit, self.cpu_guarantee)
+        return asdict(share) | {"umask": self.popen_kwargs.get("umask")}
 
     def user_env(self, env: dict[str, str]) -> dict[str, str]:
         """Return ``env`` with USER, HOME and SHELL of the account added."""
@@ -181,10 +189,13 @@ class LocalProcessSpawner(Spawner):
         """The file that gets all the server writes."""
         if self._found_log is not None:
             return self._found_log
+        return self.hub.state_dir / "logs" / f"{self._file_name}.log"
+
+    @property
+    def _file_name(self) -> str:
+        """The server's name as a file name of its own."""
         name = file_name(self.user.name)
-        if self.server_name:
-            name += "--" + file_name(self.server_name)
-        return self.hub.state_dir / "logs" / f"{name}.log"
+        return f"{name}--{file_name(self.server_name)}" if self.server_name else name
 
     def log_tail(self) -> list[str]:
         """Return the last lines the server wrote since its start."""
@@ -222,13 +233,14 @@ class LocalProcessSpawner(Spawner):
         if self.shell_cmd:
             argv = [*self.shell_cmd, shlex.join(argv)]
         env["PATH"] = _path_with(self.cmd[0], env.get("PATH") or os.defpath)
+        home = self.home()  # made even if the server starts elsewhere
         process.rotate(self.log_path, LOG_MAX_BYTES)
         self._log_since = self.log_path.stat().st_size if self.log_path.exists() else 0
         try:
             self._process = process.start(
                 argv,
                 env=env,
-                cwd=self.popen_kwargs.get("cwd") or self.home(),
+                cwd=self.popen_kwargs.get("cwd") or home,
                 log_path=self.log_path,
                 launch=launch,
                 timeout_s=self.start_timeout,
@@ -254,6 +266,7 @@ class LocalProcessSpawner(Spawner):
         if self._process is not None:
             interrupt_s = 0 if now else self.interrupt_timeout
             self._process.stop(interrupt_s, self.term_timeout, self.kill_timeout)
+        cpu.release(self._file_name)
 
     @aio.either
     def poll(self) -> int | None:
@@ -267,15 +280,17 @@ class LocalProcessSpawner(Spawner):
         """Wait up to ``timeout_s`` for the server's end; returns at once when it comes."""
         return 0 if self._process is None else self._process.wait(timeout_s)
 
-    def usage(self, *, exact: bool = False) -> process.Usage | None:
-        """Return what the server and its kernels use; None without a server."""
-        return None if self._process is None else self._process.usage(exact=exact)
+    @property
+    def tree(self) -> process.Process | None:
+        """The server's process, with all that came of it; None without one."""
+        return self._process
 
     def get_state(self) -> dict[str, Any]:
-        """Return the process by id, creation time and marker, and where its log is."""
+        """Return the process by id, creation time and marker, its log, and what it may use."""
         state = super().get_state()
         if self._process is not None:
             identity = self._process.identity
+            state |= {name: getattr(self, name) for name in _HELD if getattr(self, name)}
             state |= {
                 "pid": identity.pid,
                 "create_time": identity.create_time,
@@ -291,6 +306,9 @@ class LocalProcessSpawner(Spawner):
             identity = process.Identity(state["pid"], state.get("create_time", 0.0))
             self._process = process.adopt(identity, state.get("marker", ""))
             self._found_log = Path(state["log"]) if state.get("log") else None
+            for name in _HELD:
+                if name in state:
+                    setattr(self, name, state[name])
 
     def clear_state(self) -> None:
         """Forget the process that has ended, and the port chosen for it."""
@@ -332,7 +350,7 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
 
     def launch_spec(self) -> process.LaunchSpec:
         """Return how the process starts."""
-        return process.LaunchSpec(umask=self.popen_kwargs.get("umask"))
+        return process.LaunchSpec(**self._bounds())
 
     def user_env(self, env: dict[str, str]) -> dict[str, str]:
         """Return ``env`` with USER, HOME and SHELL added; the shell is the hub's own user's."""

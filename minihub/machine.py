@@ -1,7 +1,6 @@
-"""What the machine says of itself: who holds a port, which addresses others reach it by.
+"""What the machine says of itself: who holds a port, its addresses, how much memory is free.
 
-Rules of this file: it asks psutil and answers in words; it changes nothing. Beside
-:mod:`minihub.process` the only user of psutil.
+Rules of this file: it asks psutil and the kernel; it changes nothing.
 
 Threads: any.
 """
@@ -10,6 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -40,3 +41,54 @@ def lan_addresses() -> list[str]:
                 if not parsed.is_loopback and not parsed.is_link_local:
                     found.add(str(parsed))
     return sorted(found, key=ipaddress.ip_address)
+
+
+def free_memory_bytes() -> int:
+    """Return how much memory new programs can use without taking it from others.
+
+    That of the machine, or of the control group the hub runs in if that has less.
+    """
+    free = psutil.virtual_memory().available
+    for used, most, inactive in _memory_groups():
+        try:
+            limit = most.read_text().strip()
+            if limit != "max":
+                cached = _inactive_file(inactive)
+                left = int(limit) - int(used.read_text()) + cached
+                free = min(free, max(0, left))
+        except (OSError, ValueError):
+            continue
+    return free
+
+
+def _memory_groups() -> Iterator[tuple[Path, Path, Path]]:
+    """Yield the files with use, limit and details of our control group and those above it."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _number, kinds, path = line.split(":", 2)
+        if kinds == "":
+            base, used, most = Path("/sys/fs/cgroup"), "memory.current", "memory.max"
+        elif "memory" in kinds.split(","):
+            base = Path("/sys/fs/cgroup/memory")
+            used, most = "memory.usage_in_bytes", "memory.limit_in_bytes"
+        else:
+            continue
+        group = base / path.strip("/")
+        while True:
+            yield group / used, group / most, group / "memory.stat"
+            if group == base:
+                break
+            group = group.parent
+
+
+def _inactive_file(details: Path) -> int:
+    """Return how much of a group's memory is file cache that the kernel gives back first."""
+    found = 0
+    for line in details.read_text().splitlines():
+        name, _, value = line.partition(" ")
+        if name in ("inactive_file", "total_inactive_file"):  # the total comes later
+            found = int(value)
+    return found

@@ -97,7 +97,11 @@ class GroupMember(Table):
 
 
 class Service(Table):
-    """A program that uses the hub's API under its own name."""
+    """A program that uses the hub's API under its own name.
+
+    ``spec`` keeps what a service made through the API was made of; it is empty for those of the
+    configuration. ``legacy`` serves clients of JupyterHub 0.8: dates without a zone.
+    """
 
     id = AutoField()
     name = CharField(max_length=255, unique=True)
@@ -106,19 +110,54 @@ class Service(Table):
     info = JSONColumn(default=dict)
     display = BooleanField(default=True)
     from_config = BooleanField(default=True)
+    spec = JSONColumn(default=dict)
+    legacy = BooleanField(default=False)
 
     class Meta:
         table_name = "services"
 
 
+class Role(Table):
+    """A named set of raw scopes, as the configuration defines it."""
+
+    id = AutoField()
+    name = CharField(max_length=255, unique=True)
+    description = CharField(max_length=1024, default="")
+    scopes = JSONColumn(default=list)
+
+    class Meta:
+        table_name = "roles"
+
+
+class RoleMember(Table):
+    """That a user, a group or a service holds a role; exactly one of the three is set.
+
+    The roles ``user`` and ``admin`` of users, and ``admin`` of services, stand in no row: every
+    user holds the first, and the flag ``admin`` says who holds the other.
+    """
+
+    id = AutoField()
+    role = ForeignKeyField(Role, on_delete="CASCADE")
+    user = ForeignKeyField(User, null=True, on_delete="CASCADE")
+    group = ForeignKeyField(Group, null=True, on_delete="CASCADE")
+    service = ForeignKeyField(Service, null=True, on_delete="CASCADE")
+
+    class Meta:
+        table_name = "role_members"
+
+
 class OAuthClient(Table):
-    """A server or service that logs people in through the hub (RFC 6749, section 2)."""
+    """A server or service that logs people in through the hub (RFC 6749, section 2).
+
+    ``access`` is the scope that lets somebody use that server or service.
+    """
 
     id = AutoField()
     identifier = CharField(max_length=255, unique=True)
     description = CharField(max_length=1024, default="")
     secret = CharField(max_length=255)
     redirect_uri = CharField(max_length=1024)
+    access = CharField(max_length=1024, default="")
     allowed_scopes = JSONColumn(default=list)
 
     class Meta:
@@ -145,7 +184,10 @@ class Server(Table):
 
 
 class Token(Table):
-    """An API token of a user or a service; ``server`` is set on a server's own token."""
+    """An API token of a user or a service; ``server`` is set on a server's own token.
+
+    ``legacy`` serves clients of JupyterHub 0.8: dates without a zone.
+    """
 
     id = AutoField()
     user = ForeignKeyField(User, null=True, on_delete="CASCADE")
@@ -160,9 +202,44 @@ class Token(Table):
     created = DateColumn()
     last_activity = DateColumn(null=True)
     expires_at = DateColumn(null=True, index=True)
+    legacy = BooleanField(default=False)
 
     class Meta:
         table_name = "api_tokens"
+
+
+class Share(Table):
+    """Scopes on one server, given to one user or to one group.
+
+    ``scopes`` are names without filter; each is held for that server alone.
+    """
+
+    id = AutoField()
+    server = ForeignKeyField(Server, on_delete="CASCADE")
+    user = ForeignKeyField(User, null=True, on_delete="CASCADE")
+    group = ForeignKeyField(Group, null=True, on_delete="CASCADE")
+    scopes = JSONColumn(default=list)
+    created = DateColumn()
+
+    class Meta:
+        table_name = "shares"
+        indexes = ((("server", "user"), True), (("server", "group"), True))
+
+
+class ShareCode(Table):
+    """A code that whoever has it can exchange for a :class:`Share`, until it expires."""
+
+    id = AutoField()
+    server = ForeignKeyField(Server, on_delete="CASCADE")
+    hashed = CharField(max_length=64, unique=True)
+    scopes = JSONColumn(default=list)
+    created = DateColumn()
+    expires_at = DateColumn(index=True)
+    exchange_count = IntegerField(default=0)
+    last_exchanged_at = DateColumn(null=True)
+
+    class Meta:
+        table_name = "share_codes"
 
 
 class OAuthCode(Table):
@@ -215,9 +292,13 @@ TABLES: tuple[type[Table], ...] = (
     Group,
     GroupMember,
     Service,
+    Role,
+    RoleMember,
     OAuthClient,
     Server,
     Token,
+    Share,
+    ShareCode,
     OAuthCode,
     Session,
     OwnerLink,

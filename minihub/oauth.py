@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -77,9 +78,10 @@ class _CodeGrant(AuthorizationCodeGrant):
 class _Validator(RequestValidator):
     """Answers oauthlib's questions; ``request`` is its own object of one request."""
 
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: Accounts, require_pkce: bool) -> None:
         self.accounts = accounts
         self.store = accounts.store
+        self._require_pkce = require_pkce
 
     def _client(self, client_id: str | None) -> OAuthClient | None:
         if not client_id:
@@ -114,19 +116,19 @@ class _Validator(RequestValidator):
         return set(scopes) <= set(client.allowed_scopes)
 
     def is_pkce_required(self, client_id: str, request: Any) -> bool:
-        return False
+        return self._require_pkce
 
     def save_authorization_code(
         self, client_id: str, code: dict[str, str], request: Any, *args: Any, **kw: Any
     ) -> None:
-        with self.store.transaction():
+        with self.store.transaction(touches_rights=False):
             OAuthCode.delete().where(OAuthCode.expires_at < clock.now_text()).execute()
             OAuthCode.create(
                 client=request.client,
                 user=request.user,
                 hashed=fingerprint(code["code"]),
                 redirect_uri=request.redirect_uri,
-                scopes=sorted({*request.scopes, *IDENTIFY_SCOPES}),
+                scopes=sorted({*request.scopes, request.client.access, *IDENTIFY_SCOPES}),
                 session_id=request.session_id,
                 challenge=request.code_challenge or "",
                 challenge_method=request.code_challenge_method or "",
@@ -158,7 +160,7 @@ class _Validator(RequestValidator):
     def validate_code(
         self, client_id: str, code: str, client: Any, request: Any, *args: Any, **kw: Any
     ) -> bool:
-        with self.store.transaction():
+        with self.store.transaction(touches_rights=False):
             row = OAuthCode.get_or_none(
                 OAuthCode.hashed == fingerprint(code), OAuthCode.client == client
             )
@@ -222,9 +224,11 @@ def _basic_credentials(header: str) -> tuple[str | None, str | None]:
 class OAuthProvider:
     """Authorization and token endpoints over the store."""
 
-    def __init__(self, accounts: Accounts, *, token_lifetime_s: int) -> None:
+    def __init__(
+        self, accounts: Accounts, *, token_lifetime_s: int, require_pkce: bool = False
+    ) -> None:
         self.store = accounts.store
-        validator = _Validator(accounts)
+        validator = _Validator(accounts, require_pkce)
         grant = _CodeGrant(validator)
         bearer = BearerToken(
             validator, token_generator=lambda request: tokens.new_token(),
@@ -239,14 +243,20 @@ class OAuthProvider:
         *,
         secret: str,
         redirect_uri: str,
-        allowed_scopes: list[str],
+        access: str,
+        allowed_scopes: Iterable[str] = (),
         description: str,
     ) -> OAuthClient:
-        """Create or update the client of that identifier. ``secret`` is stored hashed."""
+        """Create or update the client of that identifier. ``secret`` is stored hashed.
+
+        ``access`` is the scope of whoever may use the server or service behind it; every token
+        that it gets holds that scope.
+        """
         values = {
             "secret": tokens.hash_token(secret),
             "redirect_uri": redirect_uri,
-            "allowed_scopes": sorted({*allowed_scopes, *IDENTIFY_SCOPES}),
+            "access": access,
+            "allowed_scopes": sorted({access, *allowed_scopes, *IDENTIFY_SCOPES}),
             "description": description,
         }
         with self.store.transaction():
@@ -282,8 +292,13 @@ class OAuthProvider:
     def exchange(
         self, uri: str, method: str, body: str, headers: dict[str, str]
     ) -> tuple[int, dict[str, str], str]:
-        """Answer a token request; returns ``(status, headers, JSON text)``."""
-        out_headers, out_body, status = self._exchange.create_token_response(
-            uri, http_method=method, body=body, headers=headers
-        )
+        """Answer a token request; returns ``(status, headers, JSON text)``. Raises BadRequest."""
+        try:
+            out_headers, out_body, status = self._exchange.create_token_response(
+                uri, http_method=method, body=body, headers=headers
+            )
+        except OAuth2Error as error:
+            return error.status_code, {"Cache-Control": "no-store"}, error.json
+        except ValueError as error:  # a query or body that is not form-encoded
+            raise BadRequest("the request cannot be read") from error
         return status, out_headers, out_body

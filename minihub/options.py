@@ -13,6 +13,7 @@ Sources: JupyterHub's reference of its application class.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 from collections.abc import Iterator
@@ -33,17 +34,19 @@ from traitlets import (
 )
 from traitlets.config import Configurable
 
-from minihub import logs
+from minihub import dburl, durations, logs, websettings
+from minihub.options_later import LaterOptions
 from minihub.traits import ClassName, Command, HexBytes, LogLevel, URLPrefix
 
 #: The classes whose options may stand in a configuration besides ours, as shown in the docs.
 COMPANIONS = (
     "minihub.auth.base.Authenticator",
-    "minihub.auth.base.LocalAuthenticator",
+    "minihub.auth.system.LocalAuthenticator",
     "minihub.auth.pam.PAMAuthenticator",
     "minihub.auth.simple.DummyAuthenticator",
     "minihub.auth.simple.NullAuthenticator",
     "minihub.auth.simple.SharedPasswordAuthenticator",
+    "minihub.crypto.CryptKeeper",
     "minihub.spawner.Spawner",
     "minihub.local.LocalProcessSpawner",
     "minihub.local.SimpleLocalProcessSpawner",
@@ -60,9 +63,10 @@ AUTHENTICATORS = {
     "null": "minihub.auth.simple.NullAuthenticator",
     "shared-password": "minihub.auth.simple.SharedPasswordAuthenticator",
     "jupyterhub.auth.Authenticator": "minihub.auth.base.Authenticator",
-    "jupyterhub.auth.LocalAuthenticator": "minihub.auth.base.LocalAuthenticator",
+    "jupyterhub.auth.LocalAuthenticator": "minihub.auth.system.LocalAuthenticator",
     "jupyterhub.auth.PAMAuthenticator": "minihub.auth.pam.PAMAuthenticator",
     "jupyterhub.auth.DummyAuthenticator": "minihub.auth.simple.DummyAuthenticator",
+    "dummyauthenticator.DummyAuthenticator": "minihub.auth.simple.DummyAuthenticator",
     "jupyterhub.auth.NullAuthenticator": "minihub.auth.simple.NullAuthenticator",
     "jupyterhub.authenticators.shared.SharedPasswordAuthenticator": (
         "minihub.auth.simple.SharedPasswordAuthenticator"
@@ -122,7 +126,7 @@ class Application(Configurable):
     ).tag(config=True, example="INFO")
 
 
-class JupyterHub(Application):
+class JupyterHub(LaterOptions, Application):
     """The hub."""
 
     active_server_limit = Int(
@@ -344,7 +348,7 @@ class JupyterHub(Application):
     )
     statsd_prefix = Unicode(
         "jupyterhub", help="What the name of every statsd metric begins with."
-    ).tag(config=True)
+    ).tag(config=True, example="lab.hub")
     subdomain_host = Unicode(
         "",
         help="Give each user's servers a host name of their own below this one. A URL such as"
@@ -375,6 +379,26 @@ class JupyterHub(Application):
         " homes. It is created, for its owner alone.",
     ).tag(config=True, example="/var/lib/minihub")
 
+    cull = Dict(
+        key_trait=Unicode(),
+        help="Stop servers that nobody uses. timeout is how long a server may be idle, max_age how"
+        " long it may run at all, every the pause between two looks; each in seconds or such as"
+        " 30m, 2h, 1d. True or false are spare_busy (a server with a busy kernel is not idle; on),"
+        " cull_default_servers and cull_named_servers (on), remove_named_servers, cull_users"
+        " (delete idle users too) and cull_admin_users. Empty: nothing is culled.",
+    ).tag(config=True, example={"timeout": "1h", "max_age": "2d"})
+
+    @validate("cull")
+    def _cull_with_known_keys(self, proposal: dict) -> dict:
+        return _checked_cull(proposal["value"])
+
+    @validate("statsd_prefix")
+    def _statsd_name(self, proposal: dict) -> str:
+        prefix = proposal["value"].rstrip(".")
+        if not prefix.isascii() or not prefix.isprintable() or set(prefix) & set(" :|@"):
+            raise TraitError("a prefix has no spaces and none of the signs : | @")
+        return prefix
+
     @validate("db_url")
     def _db_url_of_file_name(self, proposal: dict) -> str:
         url = proposal["value"]
@@ -396,6 +420,44 @@ class JupyterHub(Application):
         return host
 
 
+#: What each key of ``JupyterHub.cull`` takes.
+CULL = {
+    "timeout": "duration",
+    "max_age": "duration",
+    "every": "duration",
+    "spare_busy": "truth",
+    "cull_default_servers": "truth",
+    "cull_named_servers": "truth",
+    "remove_named_servers": "truth",
+    "cull_users": "truth",
+    "cull_admin_users": "truth",
+}
+_TRUTHS = {"true": True, "false": False}
+
+
+def _checked_cull(given: dict) -> dict:
+    """Return the option ``cull`` with durations in seconds. Raises TraitError."""
+    checked = {}
+    for key, value in given.items():
+        kind = CULL.get(key)
+        if kind is None:
+            near = difflib.get_close_matches(key, CULL, 1)
+            hint = f'. Did you mean "{near[0]}"?' if near else f"; there are {', '.join(CULL)}"
+            raise TraitError(f'unknown key "{key}"{hint}')
+        if kind == "duration":
+            try:
+                checked[key] = durations.parse(value)
+            except ValueError as error:
+                raise TraitError(f"{key}: {error}") from error
+        else:
+            checked[key] = _TRUTHS.get(str(value).lower())
+            if checked[key] is None:
+                raise TraitError(f"{key}: {value!r} is neither true nor false")
+    if checked and not checked.get("timeout"):
+        raise TraitError("timeout is needed: how long a server may be idle, such as 1h")
+    return checked
+
+
 def problems(options: JupyterHub) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield ``(options concerned, what is wrong)`` for every rule between options that is broken.
 
@@ -404,6 +466,11 @@ def problems(options: JupyterHub) -> Iterator[tuple[tuple[str, ...], str]]:
     if options.port and options.port == options.hub_port:
         message = f"the hub and the proxy cannot both listen on port {options.port}"
         yield ("hub_port", "port"), message
+    if urlsplit(options.public_url).path not in ("", "/", options.base_url):
+        yield ("public_url", "base_url"), f"must end in base_url, which is {options.base_url}"
+    if options.cookie_host_prefix_enabled and not options.subdomain_host:
+        message = "needs subdomain_host: without it every server would be shown the hub's cookies"
+        yield ("cookie_host_prefix_enabled", "subdomain_host"), message
     for name, other in (("ssl_key", "ssl_cert"), ("ssl_cert", "ssl_key")):
         path = getattr(options, name)
         if path and not getattr(options, other):
@@ -414,8 +481,27 @@ def problems(options: JupyterHub) -> Iterator[tuple[tuple[str, ...], str]]:
         for token, owner in getattr(options, name).items():
             if len(token) < SHORTEST_TOKEN:
                 yield (name,), f"the token of {owner} has fewer than {SHORTEST_TOKEN} characters"
+    low, high = options.spawn_throttle_retry_range
+    if low > high:
+        yield ("spawn_throttle_retry_range",), f"{low} is more than {high}"
+    for wrong in websettings.problems(options.tornado_settings):
+        yield ("tornado_settings",), wrong
+    for name, wrong in dburl.problems(options.db_url, options.db_kwargs):
+        yield (name,), wrong
     if not options.state_dir:
         yield ("state_dir",), "must name a directory"
     wrong = logs.check_format(options.log_format, options.log_datefmt)
     if wrong:
         yield ("log_format", "log_datefmt"), wrong
+
+
+def remarks(options: JupyterHub) -> Iterator[tuple[str, str]]:
+    """Yield ``(option, what about it is odd)`` for what works, but not as somebody expects."""
+    unknown = websettings.unknown(options.tornado_settings)
+    if unknown:
+        yield (
+            "tornado_settings",
+            f"{', '.join(unknown)} means nothing here; known are {', '.join(websettings.KEYS)}",
+        )
+    for what in dburl.remarks(options.db_url, options.db_kwargs):
+        yield "db_kwargs", what

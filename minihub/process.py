@@ -5,7 +5,7 @@ stranger's after a reboot or a wrap. Every process started here also carries a r
 its environment, which its descendants inherit; so those that left its session and its parent
 (kernels do) are still found, also after a restart of the hub.
 
-Rules of this file: the only user of psutil. Nothing is signalled but the process, its descendants
+Rules of this file: processes are psutil's. Nothing is signalled but the process, its descendants
 and bearers of its marker, and psutil compares the creation time before each signal. The
 descendants are looked up before the first signal, since an orphan forgets its parent. Foreign
 exceptions leave as SpawnError.
@@ -34,10 +34,10 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import psutil
 
@@ -89,17 +89,10 @@ class LaunchSpec:
     #: ``{"RLIMIT_NOFILE": (soft, hard)}``
     rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     no_new_privs: bool = False
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a process and its descendants use now; processor time is that of the living ones."""
-
-    processes: int
-    rss_bytes: int
-    #: Memory with shared pages divided among their users; None when not asked for or unknown.
-    pss_bytes: int | None
-    cpu_s: float
+    #: Processors it may run on, by number; empty for those the hub may.
+    cpus: tuple[int, ...] = ()
+    #: Control group to join: its directory; empty to stay in the hub's.
+    cgroup: str = ""
 
 
 # -- starting ------------------------------------------------------------------------------
@@ -129,6 +122,7 @@ def start(
         "argv": [_as_text(word) for word in argv],
         "env": {_as_text(k): _as_text(v) for k, v in {**env, MARKER: marker}.items()},
         "cwd": _as_text(cwd or "/"),
+        "cgroup": _as_text(launch.cgroup),
     }
     private_directory(Path(log_path).parent)
     try:
@@ -213,6 +207,8 @@ def _launch_error(answer: dict[str, Any], user: str, env: Mapping[str, str]) -> 
         return SpawnError(f"The hub cannot start a process{whose} ({path}): {text}.")
     if step == "set_limits":
         return SpawnError(f"The limit {path} cannot be set: {text}.")
+    if step == "join_group":
+        return SpawnError(f"The control group {path} cannot be joined: {text}.")
     return SpawnError(f"The launcher failed ({step}): {text}.")
 
 
@@ -366,53 +362,37 @@ class Process:
         found = self._find(set())
         return sorted((_identity(one) for one in found), key=lambda one: one.create_time)
 
-    def usage(self, *, exact: bool = False) -> Usage:
-        """Return what the living members use; ``exact`` also sums PSS (some ms per process)."""
-        processes = rss = pss = 0
-        cpu_s = 0.0
-        has_pss = exact
-        for one in self._find(set()):
-            try:
-                with one.oneshot():
-                    times = one.cpu_times()
-                    memory = one.memory_full_info() if exact else one.memory_info()
-            except psutil.Error:
-                continue
-            processes += 1
-            cpu_s += times.user + times.system
-            rss += memory.rss
-            has_pss = has_pss and hasattr(memory, "pss")
-            pss += getattr(memory, "pss", 0)
-        return Usage(processes, rss, pss if has_pss else None, cpu_s)
-
-    def _find(self, known: set[psutil.Process]) -> set[psutil.Process]:
+    def _find(self, known: set[psutil.Process], look: _Look | None = None) -> set[psutil.Process]:
         """Add all members to ``known``; return those that live."""
-        rows = _table.rows()
-        children: dict[int, list[psutil.Process]] = {}
-        for row in rows:
-            children.setdefault(row.parent, []).append(row.process)
-        todo = deque(
-            row.process
-            for row in rows
-            if row.process in known
-            or row.process == self._ps
-            or (self.marker and row.marker == self.marker)
-        )
+        look = _table.look() if look is None else look
+        todo = deque(look.bearers.get(self.marker, ()) if self.marker else ())
+        for one in (*known, self._ps):
+            if one is not None and look.by_pid.get(one.pid) == one:
+                todo.append(one)
         living: set[psutil.Process] = set()
         while todo:
             one = todo.popleft()
             if one in living or one.pid == os.getpid():
                 continue
             living.add(one)
-            todo.extend(children.get(one.pid, ()))
+            todo.extend(look.children.get(one.pid, ()))
         known |= living
         return {one for one in living if self._is_running(one)}
 
 
-class _Row(NamedTuple):
-    process: psutil.Process
-    parent: int
-    marker: str
+def find_members(processes: Iterable[Process]) -> list[set[psutil.Process]]:
+    """Return the living members of each of these, by one look at all processes."""
+    look = _table.look()
+    return [one._find(set(), look) for one in processes]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """All processes at one moment: by id, by their parent's id, by the marker they bear."""
+
+    by_pid: dict[int, psutil.Process] = field(default_factory=dict)
+    children: dict[int, list[psutil.Process]] = field(default_factory=dict)
+    bearers: dict[str, list[psutil.Process]] = field(default_factory=dict)
 
 
 class _ProcessTable:
@@ -424,20 +404,21 @@ class _ProcessTable:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rows: list[_Row] = []
+        self._last = _Look()
         self._began = -math.inf
 
-    def rows(self) -> list[_Row]:
+    def look(self) -> _Look:
         """Return a look that began after this call did."""
         asked = clock.monotonic()
         with self._lock:
             if self._began <= asked:
                 self._began = clock.monotonic()
-                self._rows = list(self._look())
-            return self._rows
+                self._last = self._look()
+            return self._last
 
     @staticmethod
-    def _look() -> Iterator[_Row]:
+    def _look() -> _Look:
+        look = _Look()
         for pid in psutil.pids():
             try:
                 one = psutil.Process(pid)
@@ -448,7 +429,11 @@ class _ProcessTable:
                 marker = one.environ().get(MARKER, "")
             except (psutil.Error, OSError):  # a stranger's, or a zombie
                 marker = ""
-            yield _Row(one, parent, marker)
+            look.by_pid[pid] = one
+            look.children.setdefault(parent, []).append(one)
+            if marker:
+                look.bearers.setdefault(marker, []).append(one)
+        return look
 
 
 _table = _ProcessTable()

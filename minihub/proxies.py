@@ -1,35 +1,37 @@
 """The hub's side of the proxy: starting it, watching it, telling it the routes.
 
-Rules of this file: it speaks configurable-http-proxy's REST API and knows routes as text; which
-routes there should be is decided in :mod:`minihub.hub`. Routespecs are ``/path/`` or, with host
+Rules of this file: it knows processes, and routes as text; which routes there should be is decided
+in :mod:`minihub.hubroutes`. Routespecs are ``/path/`` or, with host
 routing, ``host/path/``, always with a final slash.
 
-Threads: any thread may call the route methods; idle API connections are shared through a queue.
-One thread, started by :meth:`ConfigurableHTTPProxy.start`, watches the process.
+Threads: any thread may call the route methods.
+One thread, started by :meth:`ConfigurableHTTPProxy.start`, watches the process: its end is seen at
+once, and every ``check_running_interval`` it is asked whether it is well.
 Sources: configurable-http-proxy's README, REST API and command line.
 """
 
 from __future__ import annotations
 
 import http.client
-import json
 import logging
 import os
-import queue
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from traitlets import Bool, Int, Unicode, default
+from traitlets import Bool, Dict, Enum, Int, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
-from . import clock, process, runtime, tokens
+from . import clock, process, proxyfacts, runtime, tokens
+from .addresses import ALL_ADDRESSES, in_url
 from .errors import ConfigError, ProxyError
+from .proxyclient import ProxyClient
 from .traits import Command
 
 log = logging.getLogger("minihub.proxy")
@@ -37,8 +39,11 @@ log = logging.getLogger("minihub.proxy")
 #: A log that is larger when the proxy starts is put aside.
 LOG_MAX_BYTES = 10 * 1024 * 1024
 
-API_TIMEOUT_S = 30.0
+#: A living proxy that twice in a row does not answer within this time is replaced.
+CHECK_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 15.0
+#: How long at most the watching thread waits without looking whether the hub stops.
+STEP_S = 0.25
 STOP_TIMEOUT_S = 10.0
 #: Pause before a proxy that died is started again; doubled each time it dies young.
 RESTART_PAUSE_S = 0.1
@@ -57,6 +62,8 @@ class ProxyPlace:
     host_routing: bool = False
     ssl_key: str = ""
     ssl_cert: str = ""
+    #: Address, port and the hub's prefix of statsd; an empty address for none.
+    statsd: tuple[str, int, str] = ("", 0, "")
 
 
 class Proxy(Configurable):
@@ -66,17 +73,41 @@ class Proxy(Configurable):
         config=True
     )
 
+    extra_routes = Dict(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        help="Further routes, and the URLs they lead to; a route begins with a slash (with"
+        " JupyterHub.subdomain_host, with a host) and ends with one.",
+    ).tag(config=True, example={"/docs/": "http://127.0.0.1:9000"})
+
     place: ProxyPlace
     #: Called, from any thread, after the proxy lost its routes.
     on_restart: Callable[[], None] = staticmethod(lambda: None)
     #: The public port in use; differs from the one asked for when that was 0.
     public_port: int = 0
 
+    @validate("extra_routes")
+    def _routespecs(self, proposal: dict) -> dict[str, str]:
+        for spec, target in proposal["value"].items():
+            if not spec.endswith("/") or urlsplit(target).scheme not in ("http", "https"):
+                raise TraitError(f'"{spec}: {target}" is no route; one is /docs/: http://host:port')
+        return proposal["value"]
+
+    def adopt(self) -> bool:
+        """Go on with the proxy that an earlier hub left running, if there is one that fits.
+
+        Called before :meth:`start`; returns whether there is. One that does not fit is stopped.
+        """
+        return False
+
     def start(self) -> None:
         """Start the proxy. Raises ProxyError when it does not come up."""
 
     def stop(self) -> None:
         """Stop the proxy."""
+
+    def disconnect(self) -> None:
+        """Let go of the proxy, which goes on without the hub."""
 
     def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
         """Send what begins with ``routespec`` to ``target`` (``http://host:port``)."""
@@ -93,6 +124,10 @@ class Proxy(Configurable):
         """
         raise ProxyError(f"{type(self).__name__} defines no get_all_routes")
 
+    def use_other(self, api_url: str, auth_token: str) -> None:
+        """Talk to another proxy from now on. Raises ValueError for a URL that cannot be one."""
+        raise ValueError(f"{type(self).__name__} cannot be replaced by another proxy")
+
 
 class ConfigurableHTTPProxy(Proxy):
     """The node program configurable-http-proxy, from npm."""
@@ -103,7 +138,7 @@ class ConfigurableHTTPProxy(Proxy):
         " CONFIGPROXY_AUTH_TOKEN, else a new one at each start."
     ).tag(config=True)
     check_running_interval = Int(
-        5, help="Seconds between two looks at whether the proxy answers."
+        5, min=1, help="Seconds between two looks at whether the proxy answers."
     ).tag(config=True)
     api_url = Unicode("http://127.0.0.1:8001", help="Where the proxy's REST API listens.").tag(
         config=True
@@ -111,6 +146,18 @@ class ConfigurableHTTPProxy(Proxy):
     command = Command(
         ["configurable-http-proxy"], help="The proxy's program and first arguments."
     ).tag(config=True)
+    log_level = Enum(
+        ["debug", "info", "warn", "error"],
+        default_value="info",
+        help="How much the proxy logs: debug, info, warn or error. It is debug if debug is set.",
+    ).tag(config=True, example="warn")
+    command_umask = Int(
+        None,
+        allow_none=True,
+        min=0,
+        max=0o777,
+        help="File mode mask of the proxy's process; by default the hub's own.",
+    ).tag(config=True, example=0o077)
     pid_file = Unicode(help="File in which the proxy's process id is kept while it runs.").tag(
         config=True
     )
@@ -123,12 +170,18 @@ class ConfigurableHTTPProxy(Proxy):
     def _default_pid_file(self) -> str:
         return str(self.place.state_dir / "proxy.pid")
 
+    #: Whether the program listens where it likes when it is told port 0, and logs where.
+    finds_ports = False
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._process: process.Process | None = None
+        self._asked: list[str] = []
+        #: The API of the process that we watch; another than ``api_url`` after use_other().
+        self._own_url = ""
         self._log_since = 0
-        self._idle: queue.SimpleQueue[http.client.HTTPConnection] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._client = ProxyClient(lambda: (self.api_url, self.auth_token), self._stopping)
         self._watcher: threading.Thread | None = None
 
     # -- the process -----------------------------------------------------------------------
@@ -148,7 +201,7 @@ class ConfigurableHTTPProxy(Proxy):
         args = ["--ip", place.ip, "--port", str(self.public_port)]
         args += ["--api-ip", api.hostname or "127.0.0.1", "--api-port", str(api.port)]
         args += ["--error-target", place.hub_url + "error"]
-        args += ["--log-level", "debug" if self.debug else "info"]
+        args += ["--log-level", self._level]
         if place.host_routing:
             args.append("--host-routing")
         if place.ssl_key:
@@ -157,18 +210,75 @@ class ConfigurableHTTPProxy(Proxy):
             args += ["--ssl-cert", place.ssl_cert]
         return args
 
-    def start(self) -> None:
+    @property
+    def _level(self) -> str:
+        return "debug" if self.debug else self.log_level
+
+    @property
+    def _facts_path(self) -> Path:
+        return self.place.state_dir / "proxy.json"
+
+    def adopt(self) -> bool:
+        given = self.auth_token if self.trait_has_value("auth_token") else ""
         self.public_port = self.place.port
+        self._asked = self._what_is_asked()
+        facts = proxyfacts.load(self._facts_path)
+        if facts is None:
+            return False
+        identity = process.Identity(facts.pid, facts.create_time)
+        found = process.adopt(identity, facts.marker)
+        if found.poll() is not None:
+            return False
+        if facts.asked == self._asked and given in ("", facts.auth_token):
+            asked_url = self.api_url
+            self.api_url, self.auth_token = facts.api_url, facts.auth_token
+            self.public_port = facts.public_port
+            if self._is_well():
+                self._process, self._own_url = found, self.api_url
+                log.info("The proxy still runs: pid %d", facts.pid)
+                return True
+            self.api_url, self.public_port = asked_url, self.place.port
+            why = "does not answer"
+        else:
+            why = "was started with another configuration"
+        log.warning("The running proxy (pid %d) %s; it is replaced", facts.pid, why)
+        found.stop(0, STOP_TIMEOUT_S, 2)
+        return False
+
+    def _what_is_asked(self) -> list[str]:
+        """Return all that makes one configured proxy different from another, as texts."""
+        api_url = self.api_url if self.trait_has_value("api_url") else ""
+        return [
+            type(self).__name__,
+            *self.command,
+            api_url,
+            self._level,
+            *map(str, astuple(self.place)),
+        ]
+
+    def start(self) -> None:
         if not self.should_start:
-            if not self.trait_values().get("auth_token"):
+            self.public_port = self.place.port
+            if not self.trait_has_value("auth_token"):
                 raise ConfigError(
                     f"{type(self).__name__}.auth_token: with should_start=False the running "
                     "proxy's token must be given"
                 )
             return
-        self._launch()
+        if self._process is None:
+            if not self.finds_ports or self._level not in ("debug", "info"):
+                self._choose_ports()
+            self._launch()
         self._watcher = threading.Thread(target=self._watch, name="proxy-watch", daemon=True)
         self._watcher.start()
+
+    def _choose_ports(self) -> None:
+        """Put free ports in the place of 0."""
+        self.public_port = self.public_port or _free_port(self.place.ip)
+        api = urlsplit(self.api_url)
+        if api.port == 0:
+            host = api.hostname or "127.0.0.1"
+            self.api_url = f"{api.scheme}://{in_url(host)}:{_free_port(host)}"
 
     def _launch(self) -> None:
         env = dict(os.environ) | {"CONFIGPROXY_AUTH_TOKEN": self.auth_token}
@@ -176,22 +286,54 @@ class ConfigurableHTTPProxy(Proxy):
         process.rotate(self.log_path, LOG_MAX_BYTES)
         self._log_since = self.log_path.stat().st_size if self.log_path.exists() else 0
         try:
-            self._process = process.start(argv, env=env, cwd=None, log_path=self.log_path)
+            self._process = process.start(
+                argv,
+                env=env,
+                cwd=os.getcwd(),
+                log_path=self.log_path,
+                launch=process.LaunchSpec(umask=self.command_umask),
+            )
         except process.CommandNotFound as error:
             raise ConfigError(
                 f"{type(self).__name__}.command: {argv[0]!r} was not found. Install it "
                 "(npm install -g configurable-http-proxy) or use the built-in proxy "
                 "(JupyterHub.proxy_class = threaded)"
             ) from error
-        Path(self.pid_file).write_text(f"{self._process.identity.pid}\n")
-        self._wait_listening()
+        try:
+            self._wait_listening()
+            self._own_url = self.api_url
+            self._note()
+        except BaseException:
+            self._process.stop(0, 2, 2)
+            raise
+
+    def _note(self) -> None:
+        """Keep what a later hub needs to find the proxy. Raises ProxyError."""
+        identity = self._process.identity
+        try:
+            Path(self.pid_file).write_text(f"{identity.pid}\n")
+        except OSError as error:
+            raise ProxyError(
+                f"{type(self).__name__}.pid_file: {self.pid_file}: {error.strerror}"
+            ) from error
+        facts = proxyfacts.ProxyFacts(
+            pid=identity.pid,
+            create_time=identity.create_time,
+            marker=self._process.marker,
+            auth_token=self.auth_token,
+            api_url=self.api_url,
+            public_port=self.public_port,
+            asked=self._asked,
+        )
+        proxyfacts.save(self._facts_path, facts)
 
     def _wait_listening(self) -> None:
         deadline = clock.monotonic() + START_TIMEOUT_S
         while True:
             try:
                 self.find_ports()
-                self._request("GET", "/api/routes")
+                self._client.call("GET", "/api/routes", timeout_s=CHECK_TIMEOUT_S)
+                self._ask_public_side()
                 return
             except ProxyError as error:
                 code = self._process.poll()
@@ -201,97 +343,113 @@ class ConfigurableHTTPProxy(Proxy):
                         f"the proxy ended at its start (exit code {code}):\n{tail}"
                     ) from error
                 if clock.monotonic() > deadline:
-                    self._process.stop(0, 2, 2)
                     raise ProxyError(
-                        f"the proxy's API at {self.api_url} did not answer within "
-                        f"{START_TIMEOUT_S:g} s; its log: {self.log_path}"
+                        f"the proxy did not answer within {START_TIMEOUT_S:g} s ({error}); "
+                        f"its log: {self.log_path}"
                     ) from error
             self._stopping.wait(0.02)
+
+    def _is_well(self) -> bool:
+        """Return whether both sides of the proxy answer, asked twice before that is denied."""
+        for _attempt in range(2):
+            try:
+                self._client.call("GET", "/api/routes", timeout_s=CHECK_TIMEOUT_S)
+                self._ask_public_side()
+                return True
+            except ProxyError as error:
+                log.warning("%s", error)
+        return False
+
+    def _ask_public_side(self) -> None:
+        """Raise ProxyError unless the public side answers with anything."""
+        host = "127.0.0.1" if self.place.ip in ALL_ADDRESSES else self.place.ip
+        timeout: dict[str, Any] = {"timeout": CHECK_TIMEOUT_S}
+        if self.place.ssl_cert:
+            # We know who listens there, and its certificate is for another name.
+            context = ssl._create_unverified_context()
+            connection = http.client.HTTPSConnection(
+                host, self.public_port, context=context, **timeout
+            )
+        else:
+            connection = http.client.HTTPConnection(host, self.public_port, **timeout)
+        try:
+            connection.request("GET", "/_chp_healthz")
+            connection.getresponse().read()
+        except (OSError, http.client.HTTPException) as error:
+            where = f"{in_url(host)}:{self.public_port}"
+            raise ProxyError(f"the proxy at {where} did not answer: {error}") from error
+        finally:
+            connection.close()
 
     def find_ports(self) -> None:
         """Find the ports in use, where 0 was asked for. Raises ProxyError before they are known."""
 
     def _watch(self) -> None:
-        """Start the proxy again whenever it ends, until :meth:`stop`."""
+        """Start the proxy again whenever it ends or no longer answers, until :meth:`stop`."""
         pause = RESTART_PAUSE_S
         began = clock.monotonic()
         while not self._stopping.is_set():
-            code = self._process.wait(self.check_running_interval)
+            if self.api_url != self._own_url:
+                self._stopping.wait(self.check_running_interval)
+                continue
+            code = self._wait_end(self.check_running_interval)
             if self._stopping.is_set():
                 return
             if code is None:
-                continue
-            log.error("The proxy ended (exit code %s); starting it again", code)
+                if self._is_well() or self._stopping.is_set() or self.api_url != self._own_url:
+                    continue
+                log.error("The proxy runs but does not answer; starting another")
+                self._process.stop(0, 2, 2)
+            else:
+                log.error("The proxy ended (exit code %s); starting it again", code)
             pause = RESTART_PAUSE_S if clock.monotonic() - began > 60 else pause
             while not self._stopping.wait(pause):
                 pause = min(pause * 2, RESTART_PAUSE_MAX_S)
                 began = clock.monotonic()
                 try:
                     self._launch()
-                    self.on_restart()
                     break
                 except Exception as error:
                     log.error("The proxy could not be started: %s", error)
+            else:
+                return
+            try:
+                self.on_restart()
+            except Exception as error:  # routes are looked at again by and by
+                log.error("The proxy has not got its routes back: %s", error)
+
+    def _wait_end(self, timeout_s: float) -> int | None:
+        """Wait for the process's end or for :meth:`stop`; return as the process's ``poll``."""
+        deadline = clock.monotonic() + timeout_s
+        while True:
+            left = deadline - clock.monotonic()
+            code = self._process.wait(max(0.0, min(left, STEP_S)))
+            if code is not None or left <= 0 or self._stopping.is_set():
+                return code
 
     def stop(self) -> None:
         self._stopping.set()
         if self._process is not None:
             self._process.stop(0, STOP_TIMEOUT_S, 2)
             Path(self.pid_file).unlink(missing_ok=True)
-        if self._watcher is not None:
-            self._watcher.join(STOP_TIMEOUT_S)
+            self._facts_path.unlink(missing_ok=True)
         self.disconnect()
 
     def disconnect(self) -> None:
-        """Close the idle API connections; the proxy goes on."""
+        """Close the idle API connections and end the watching; the proxy goes on."""
         self._stopping.set()
-        while True:
-            try:
-                self._idle.get_nowait().close()
-            except queue.Empty:
-                return
+        if self._watcher is not None:
+            self._watcher.join(STOP_TIMEOUT_S)
+        self._client.close()
 
     # -- routes ----------------------------------------------------------------------------
 
-    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Call the proxy's API; returns the decoded JSON answer or None.
-
-        Raises ProxyError for anything but success; a 404 to a DELETE counts as success.
-        """
-        payload = None if body is None else json.dumps(body)
-        headers = {"Authorization": f"token {self.auth_token}"}
-        for fresh in (False, True):  # an idle connection may have gone stale
-            connection = self._connection(fresh)
-            try:
-                connection.request(method, path, payload, headers)
-                response = connection.getresponse()
-                answer = response.read()
-                break
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                if fresh:
-                    raise ProxyError(
-                        f"the proxy's API at {self.api_url} did not answer: {error}"
-                    ) from error
-        if not response.will_close:
-            self._idle.put(connection)
-        if response.status == 403:
-            raise ProxyError(
-                f"the proxy at {self.api_url} refused our token; another proxy may be running "
-                "there, or CONFIGPROXY_AUTH_TOKEN has changed"
-            )
-        if response.status >= 400 and not (method == "DELETE" and response.status == 404):
-            raise ProxyError(f"the proxy answered {response.status} to {method} {path}")
-        return json.loads(answer) if answer else None
-
-    def _connection(self, fresh: bool) -> http.client.HTTPConnection:
-        if not fresh:
-            try:
-                return self._idle.get_nowait()
-            except queue.Empty:
-                pass
-        api = urlsplit(self.api_url)
-        return http.client.HTTPConnection(api.hostname, api.port, timeout=API_TIMEOUT_S)
+    def use_other(self, api_url: str, auth_token: str) -> None:
+        parts = urlsplit(api_url)
+        if parts.scheme != "http" or not parts.hostname or not parts.port:
+            raise ValueError("api_url must be http://host:port")
+        self.api_url, self.auth_token = f"http://{parts.netloc}", auth_token
+        self._client.close()
 
     def _api_path(self, routespec: str) -> str:
         path = routespec if routespec.startswith("/") else "/" + routespec
@@ -300,14 +458,14 @@ class ConfigurableHTTPProxy(Proxy):
 
     def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
         body = dict(data) | {"target": target, "jupyterhub": True}
-        self._request("POST", self._api_path(routespec), body)
+        self._client.request("POST", self._api_path(routespec), body)
 
     def delete_route(self, routespec: str) -> None:
-        self._request("DELETE", self._api_path(routespec))
+        self._client.request("DELETE", self._api_path(routespec))
 
     def get_all_routes(self) -> dict[str, dict[str, Any]]:
         routes = {}
-        for path, facts in (self._request("GET", "/api/routes") or {}).items():
+        for path, facts in (self._client.request("GET", "/api/routes") or {}).items():
             if not facts.get("jupyterhub"):
                 continue
             spec = quote(path, safe="@/~").rstrip("/") + "/"
@@ -323,6 +481,7 @@ class ThreadedProxy(ConfigurableHTTPProxy):
 
     command = Command([], help="Program to use in place of the built-in one.").tag(config=True)
 
+    finds_ports = True
     _PUBLIC = re.compile(r"Proxying https?://.*:(\d+) to")
     _API = re.compile(r"Proxy API at https?://.*:(\d+)/api/routes")
 
@@ -340,16 +499,30 @@ class ThreadedProxy(ConfigurableHTTPProxy):
     def program(self) -> list[str]:
         return list(self.command) or runtime.self_command("proxy")
 
+    def arguments(self) -> list[str]:
+        args = super().arguments()
+        host, port, prefix = self.place.statsd
+        if host and not self.command:
+            args += ["--statsd-host", host, "--statsd-port", str(port)]
+            args += ["--statsd-prefix", f"{prefix}.chp" if prefix else "chp"]
+        return args
+
     def find_ports(self) -> None:
         """Read the ports in use from what the proxy prints once it listens."""
+        if self.public_port and urlsplit(self.api_url).port:
+            return
         lines = "\n".join(process.tail(self.log_path, 50, self._log_since))
         public, api = self._PUBLIC.search(lines), self._API.search(lines)
         if public is None or api is None:
             raise ProxyError("the proxy does not listen yet")
         self.public_port = int(public[1])
         parts = urlsplit(self.api_url)
-        self.api_url = f"{parts.scheme}://{_host(parts.hostname)}:{api[1]}"
+        self.api_url = f"{parts.scheme}://{in_url(parts.hostname)}:{api[1]}"
 
 
-def _host(name: str | None) -> str:
-    return f"[{name}]" if name and ":" in name else name or "127.0.0.1"
+def _free_port(ip: str) -> int:
+    """Return a port that is free at the moment."""
+    host = "127.0.0.1" if ip in ALL_ADDRESSES else ip
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]

@@ -33,11 +33,12 @@ MAX_ANSWER_BYTES = 256 * 1024 * 1024
 class RestError(MinihubError):
     """Raised when the hub cannot be reached or answers with an error.
 
-    ``answered`` is the status of the answer, 0 without one.
+    ``answered`` is the status of the answer, 0 without one; ``said`` the hub's own words.
     """
 
-    def __init__(self, message: str, answered: int = 0) -> None:
+    def __init__(self, message: str, answered: int = 0, said: str = "") -> None:
         self.answered = answered
+        self.said = said
         super().__init__(message)
 
 
@@ -160,12 +161,13 @@ class RestClient:
         status = response.status
         if 200 <= status < 300:
             return
-        what = f"{method} {self.url}{path}: {status} {_message(raw, response.reason)}"
+        said = _message(raw, response.reason)
+        what = f"{method} {self.url}{path}: {status} {said}"
         if status in (401, 403):
             raise NotPermitted(what)
         if status < 400:
             what += f"; is {self.url} the URL of its API? It ends in /hub/api"
-        raise RestError(what, status)
+        raise RestError(what, status, said)
 
 
 def connect(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import threading
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +37,16 @@ _MOVES = {
 }
 
 
+@dataclass(frozen=True)
+class Notice:
+    """What happened to a server that its user should know."""
+
+    text: str
+    when: datetime
+    #: Whether it only says what is about to happen.
+    is_warning: bool = False
+
+
 class Server:
     """One (user, server name) and what it is doing now."""
 
@@ -44,6 +55,11 @@ class Server:
         self.user_name = user_name
         self.name = name
         self.row_id: int | None = None
+        #: As of the present or last run.
+        self.display_name = ""
+        self.user_options: dict[str, Any] = {}
+        #: Whether everything about it goes when it has stopped.
+        self.remove_when_stopped = False
         #: The spawner of the present or last run.
         self.spawner: Any = None
         #: ``http://host:port`` of the running server.
@@ -51,6 +67,8 @@ class Server:
         self.started: datetime | None = None
         #: Why the last start failed; None after a success or before any start.
         self.failure: SpawnError | None = None
+        #: What its user should know of this run; None for nothing.
+        self.notice: Notice | None = None
         #: Set to make a start under way give up.
         self.cancelled = threading.Event()
         self._state = State.STOPPED
@@ -97,11 +115,20 @@ class Server:
             self._state = target
             self._since = clock.monotonic()
             if target is State.SPAWNING:
-                self.failure = None
+                self.failure = self.notice = None
                 self.cancelled.clear()
                 self._events = [{"progress": 0, "message": "Server requested"}]
             self._changed.notify_all()
             return True
+
+    def note(self, text: str, *, warning: bool = False) -> None:
+        """Keep a text for the user's page, in place of what was kept before."""
+        self.notice = Notice(text, clock.utcnow(), warning)
+
+    def drop_warning(self) -> None:
+        """Forget what was kept if it was a warning."""
+        if self.notice is not None and self.notice.is_warning:
+            self.notice = None
 
     def add_event(self, event: dict[str, Any]) -> None:
         """Append a progress event ``{progress: 0–100, message: str, …}`` and wake watchers.

@@ -54,9 +54,13 @@ class ServiceSpec:
     oauth_redirect_uri: str = ""
     oauth_no_confirm: bool = False
     oauth_client_allowed_scopes: tuple[str, ...] = ()
+    #: Names of roles whose scopes count as allowed ones; the older way.
+    oauth_roles: tuple[str, ...] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
     display: bool = True
     timeout: float = DEFAULT_TIMEOUT_S
+    #: Written for JupyterHub 0.8: its requests are answered as that release did.
+    legacy: bool = False
 
     @property
     def managed(self) -> bool:
@@ -81,8 +85,16 @@ class ServiceSpec:
         """Return where the service is reached, ``BASEservices/NAME/``."""
         return f"{base_url}services/{quote(self.name, safe='@~')}/"
 
-    def redirect_uri(self, base_url: str) -> str:
-        return self.oauth_redirect_uri or self.prefix(base_url) + "oauth_callback"
+    def href(self, hub: HubInfo) -> str:
+        """Return :meth:`prefix` with the service's own host in front if there is one."""
+        return hub.host_of("service", self.name) + self.prefix(hub.base_url)
+
+    def routespec(self, hub: HubInfo) -> str:
+        """Return the name of the service's route."""
+        return hub.routespec(hub.host_of("service", self.name), self.prefix(hub.base_url))
+
+    def redirect_uri(self, hub: HubInfo) -> str:
+        return self.oauth_redirect_uri or self.href(hub) + "oauth_callback"
 
     def launch_spec(self) -> process.LaunchSpec:
         """Return as whom a managed service runs."""
@@ -108,7 +120,7 @@ class ServiceSpec:
             "JUPYTERHUB_CLIENT_ID": self.client_id,
             "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": str(int(hub.cookie_host_prefix_enabled)),
             "JUPYTERHUB_HOST": hub.public_host,
-            "JUPYTERHUB_OAUTH_CALLBACK_URL": self.redirect_uri(hub.base_url),
+            "JUPYTERHUB_OAUTH_CALLBACK_URL": self.redirect_uri(hub),
             "JUPYTERHUB_OAUTH_SCOPES": access,
             "JUPYTERHUB_OAUTH_ACCESS_SCOPES": access,
             "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES": json.dumps(
@@ -125,7 +137,7 @@ class ServiceSpec:
             env |= {
                 "JUPYTERHUB_SERVICE_URL": self.url,
                 "JUPYTERHUB_SERVICE_PREFIX": prefix,
-                "JUPYTERHUB_PUBLIC_URL": hub.public(prefix),
+                "JUPYTERHUB_PUBLIC_URL": hub.public(prefix, hub.host_of("service", self.name)),
             }
         return env | {name: str(value) for name, value in self.environment.items()}
 
@@ -152,9 +164,11 @@ _KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "oauth_redirect_uri": ("a URL or a path", lambda v: isinstance(v, str)),
     "oauth_no_confirm": ("true or false", lambda v: isinstance(v, bool)),
     "oauth_client_allowed_scopes": ("a list of scopes", _is_texts),
+    "oauth_roles": ("a list of roles", _is_texts),
     "info": ("names and values", lambda v: isinstance(v, Mapping)),
     "display": ("true or false", lambda v: isinstance(v, bool)),
     "timeout": ("a number of seconds", _is_number),
+    "legacy": ("true or false", lambda v: isinstance(v, bool)),
 }
 
 
@@ -172,8 +186,8 @@ def parse(entries: list[Any]) -> list[ServiceSpec]:
         values = {key: value for key, value in entry.items() if value is not None}
         command = values.get("command") or ()
         values["command"] = (command,) if isinstance(command, str) else tuple(command)
-        scopes = values.get("oauth_client_allowed_scopes", ())
-        values["oauth_client_allowed_scopes"] = tuple(scopes)
+        for key in ("oauth_client_allowed_scopes", "oauth_roles"):
+            values[key] = tuple(values.get(key, ()))
         values["cwd"] = os.fspath(values.get("cwd", ""))
         specs.append(ServiceSpec(**values))
     names = [spec.name for spec in specs]

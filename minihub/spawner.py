@@ -16,9 +16,6 @@ Sources: JupyterHub 6's Spawner, whose option names and meanings these are.
 
 from __future__ import annotations
 
-import functools
-import inspect
-import json
 import logging
 import os
 import random
@@ -31,7 +28,6 @@ from urllib.parse import urlsplit
 from traitlets import (
     Bool,
     Dict,
-    Enum,
     Float,
     Int,
     List,
@@ -43,9 +39,17 @@ from traitlets import (
 )
 from traitlets.config import LoggingConfigurable
 
-from . import aio, clock, readiness
+from . import aio, clock, readiness, serverenv
 from .errors import ExitedEarly, MinihubError, SpawnError, SpawnTimeout
 from .hookinfo import GroupInfo, HubInfo, UserInfo
+from .overrides import (
+    FORM_READERS,
+    FormReader,
+    InvalidOptions,
+    apply_choices,
+    apply_groups,
+    check_groups,
+)
 from .traits import ByteSpecification, Callable, Command
 
 __all__ = ["GroupInfo", "HubInfo", "Spawner", "UserInfo"]
@@ -65,35 +69,6 @@ _STEP_S = 0.25
 #: How often a spawner that can only be polled is polled while its server starts.
 _POLL_STEP_S = 2.0
 LOG_TAIL_LINES = 20
-
-
-def _simple_options(form: Mapping[str, list[Any]]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for key, values in form.items():
-        value = values[0] if len(values) == 1 else values
-        options[key] = True if value == "on" else value
-    return options
-
-
-_FORM_READERS: dict[str, CallableType[..., Any]] = {"passthrough": dict, "simple": _simple_options}
-
-
-class FormReader(Union):
-    """A function that makes user_options of form fields, or the name of one of ours."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__([Enum(list(_FORM_READERS)), Callable()], **kwargs)
-
-    def validate(self, obj: Any, value: Any) -> CallableType[..., Any]:
-        """Return the function, to be called with the fields alone."""
-        value = super().validate(obj, value)
-        if isinstance(value, str):
-            return _FORM_READERS[value]
-        try:
-            wants_spawner = "spawner" in inspect.signature(value).parameters
-        except (TypeError, ValueError):  # a type built in, such as dict
-            wants_spawner = False
-        return functools.partial(value, spawner=obj) if wants_spawner else value
 
 
 class Spawner(LoggingConfigurable):
@@ -126,6 +101,19 @@ class Spawner(LoggingConfigurable):
     poll_interval = Int(
         30, help="Seconds between looks whether a running server still runs; 0 or less: never."
     ).tag(config=True)
+    poll_jitter = Float(
+        0.1,
+        min=0,
+        max=1,
+        help="By how much of itself poll_interval varies, so that servers are not looked at all at "
+        "once; 0.1 means a tenth.",
+    ).tag(config=True)
+    consecutive_failure_limit = Int(
+        0,
+        min=0,
+        help="After how many failed starts in a row the hub ends, with exit code 1, so that what "
+        "runs it starts it anew; 0: never.",
+    ).tag(config=True, unit="starts")
     debug = Bool(False, help="Whether servers log in full detail.").tag(config=True)
 
     cmd = Command(
@@ -160,22 +148,29 @@ class Spawner(LoggingConfigurable):
     ).tag(config=True)
 
     mem_limit = ByteSpecification(
-        help="Most memory a server should use, in bytes or such as 2G; it reads it as MEM_LIMIT."
+        help="Most memory a server and all it starts may use, in bytes or such as 2G. On this "
+        "machine it is warned at four fifths, and at the limit its largest process is ended; it "
+        "reads the limit as MEM_LIMIT."
     ).tag(config=True)
     mem_guarantee = ByteSpecification(
-        help="Memory a server can count on, in bytes or such as 1G; it reads it as MEM_GUARANTEE."
+        help="Memory a server can count on, in bytes or such as 1G. A start is refused while less "
+        "is free; the server reads it as MEM_GUARANTEE."
     ).tag(config=True)
     cpu_limit = Float(
         None,
         allow_none=True,
         min=0,
-        help="Most processors a server should use, such as 0.5 or 2; it reads it as CPU_LIMIT.",
+        help="Most processors a server may use, such as 0.5 or 2. Held by a control group where "
+        "one is delegated to the hub, else by binding it to so many, rounded up; it reads the "
+        "limit as CPU_LIMIT.",
     ).tag(config=True)
     cpu_guarantee = Float(
         None,
         allow_none=True,
         min=0,
-        help="Processors a server can count on, such as 0.5 or 2; it reads it as CPU_GUARANTEE.",
+        help="Processors a server can count on, such as 0.5 or 2. A larger weight in its control "
+        "group, else a better priority where the hub may give one; the server reads it as "
+        "CPU_GUARANTEE.",
     ).tag(config=True)
 
     options_form = Union(
@@ -195,6 +190,29 @@ class Spawner(LoggingConfigurable):
         help="Function that makes user_options of the query of a spawn link, a dict of lists of "
         "texts. Unset: as options_from_form.",
     ).tag(config=True)
+
+    apply_user_options = Union(
+        [Callable(), Dict(value_trait=Unicode())],
+        default_value=None,
+        allow_none=True,
+        help="What user_options change: a dict of their keys and the options of the spawner that "
+        "each sets, or a function that is given the spawner and user_options. Unset: nothing.",
+    ).tag(config=True, example={"memory": "mem_limit"})
+    group_overrides = Union(
+        [Dict(), Callable()],
+        help="Options of the spawner for members of groups: a dict whose values hold groups (a "
+        "list of names) and spawner_override (options and their values; dicts are merged), taken "
+        "in the order of its keys; or a function that is given the spawner and returns it.",
+    ).tag(
+        config=True,
+        example={"01-big": {"groups": ["physics"], "spawner_override": {"mem_limit": "8G"}}},
+    )
+    hub_connect_url = Unicode(
+        None,
+        allow_none=True,
+        help="URL at which servers reach the hub, where that differs from how the proxy does. Its "
+        "path does not count.",
+    ).tag(config=True, example="http://hub.internal:8081")
 
     oauth_client_allowed_scopes = Union(
         [List(Unicode()), Callable()],
@@ -264,6 +282,12 @@ class Spawner(LoggingConfigurable):
             )
         return value.replace("%U", "{username}")
 
+    @validate("group_overrides")
+    def _with_groups(self, proposal: Any) -> Any:
+        if not callable(proposal["value"]):
+            check_groups(proposal["value"])
+        return proposal["value"]
+
     @validate("env_keep")
     def _without_secrets(self, proposal: Any) -> list[str]:
         secret = HUB_SECRETS.intersection(proposal["value"])
@@ -275,12 +299,12 @@ class Spawner(LoggingConfigurable):
     def _writable_as_text(self, proposal: Any) -> dict[str, Any]:
         for key, value in proposal["value"].items():
             if not callable(value):
-                _environment_text(key, value)
+                serverenv.as_text(key, value)
         return proposal["value"]
 
     @default("options_from_form")
     def _default_options_from_form(self) -> CallableType[..., Any]:
-        return _FORM_READERS["passthrough"]
+        return FORM_READERS["passthrough"]
 
     @default("options_from_query")
     def _default_options_from_query(self) -> CallableType[..., Any]:
@@ -323,14 +347,14 @@ class Spawner(LoggingConfigurable):
     def get_env(self) -> dict[str, str]:
         """Return the server's whole environment."""
         env = {name: os.environ[name] for name in self.env_keep if name in os.environ}
-        env |= self._hub_env()
-        env |= self._option_env()
+        env |= serverenv.of_hub(self)
+        env |= serverenv.of_options(self)
         env = self.user_env(env)
         for key, value in self.environment.items():
             if callable(value):
-                value = self._run(f'Spawner.environment["{key}"]', value, self)
+                value = self.run_function(f'Spawner.environment["{key}"]', value, self)
             try:
-                env[key] = _environment_text(key, value)
+                env[key] = serverenv.as_text(key, value)
             except TraitError as error:
                 raise SpawnError(
                     f"The hub is configured wrongly: Spawner.environment: {error}."
@@ -345,53 +369,6 @@ class Spawner(LoggingConfigurable):
         """Return the arguments after ``cmd``."""
         return list(self.args)
 
-    def _hub_env(self) -> dict[str, str]:
-        """Return how the server finds the hub and proves itself."""
-        hub, user = self.hub, self.user
-        access = json.dumps(self.oauth_access_scopes)
-        host = f"[{self.ip}]" if ":" in self.ip else self.ip
-        env = {
-            "JUPYTERHUB_API_TOKEN": self.api_token,
-            "JPY_API_TOKEN": self.api_token,
-            "JUPYTERHUB_CLIENT_ID": self.oauth_client_id,
-            "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": str(int(hub.cookie_host_prefix_enabled)),
-            "JUPYTERHUB_HOST": hub.public_host,
-            "JUPYTERHUB_OAUTH_CALLBACK_URL": self.oauth_callback_url,
-            "JUPYTERHUB_OAUTH_SCOPES": access,
-            "JUPYTERHUB_OAUTH_ACCESS_SCOPES": access,
-            "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES": json.dumps(self.allowed_scopes()),
-            "JUPYTERHUB_USER": user.name,
-            "JUPYTERHUB_SERVER_NAME": self.server_name,
-            "JUPYTERHUB_API_URL": hub.api_url,
-            "JUPYTERHUB_ACTIVITY_URL": f"{hub.api_url}/users/{user.escaped_name}/activity",
-            "JUPYTERHUB_BASE_URL": hub.base_url,
-            "JUPYTERHUB_SERVICE_PREFIX": self.server_url,
-            "JUPYTERHUB_SERVICE_URL": f"http://{host}:{self.port}{self.server_url}",
-            "JUPYTERHUB_PUBLIC_URL": hub.public(self.server_url, user.host),
-            "JUPYTERHUB_PUBLIC_HUB_URL": hub.public(hub.hub_prefix),
-        }
-        if hub.admin_access:
-            env["JUPYTERHUB_ADMIN_ACCESS"] = "1"
-        if hub.cookie_options:
-            env["JUPYTERHUB_COOKIE_OPTIONS"] = json.dumps(dict(hub.cookie_options))
-        return env
-
-    def _option_env(self) -> dict[str, str]:
-        """Return how the options of this class reach the server."""
-        env = {}
-        for name in ("mem_limit", "mem_guarantee", "cpu_limit", "cpu_guarantee"):
-            if getattr(self, name):
-                env[name.upper()] = str(getattr(self, name))
-        if self.notebook_dir:
-            env["JUPYTERHUB_ROOT_DIR"] = self.format_string(self.notebook_dir)
-        if self.default_url:
-            env["JUPYTERHUB_DEFAULT_URL"] = self.format_string(self.default_url)
-        if self.debug:
-            env["JUPYTERHUB_DEBUG"] = "1"
-        if self.disable_user_config:
-            env["JUPYTERHUB_DISABLE_USER_CONFIG"] = "1"
-        return env
-
     # -- what the configuration's author may add -------------------------------------------
 
     def allowed_scopes(self) -> list[str]:
@@ -405,7 +382,7 @@ class Spawner(LoggingConfigurable):
     def _scopes(self, option: str) -> list[str]:
         value = getattr(self, option)
         if callable(value):
-            value = self._run(f"Spawner.{option}", value, self)
+            value = self.run_function(f"Spawner.{option}", value, self)
         return sorted(set(value or ()))
 
     @aio.either
@@ -413,7 +390,7 @@ class Spawner(LoggingConfigurable):
         """Return the HTML of the form shown before a start, or ""."""
         form = self.options_form
         if callable(form):
-            form = self._run("Spawner.options_form", form, self)
+            form = self.run_function("Spawner.options_form", form, self)
         return form or ""
 
     def run_hook(self, option: str, *args: Any) -> Any:
@@ -422,10 +399,40 @@ class Spawner(LoggingConfigurable):
         Returns what the hook returns; None without one. Raises SpawnError for whatever it raises.
         """
         hook = getattr(self, option)
-        return None if hook is None else self._run(f"Spawner.{option}", hook, self, *args)
+        return None if hook is None else self.run_function(f"Spawner.{option}", hook, self, *args)
 
-    def _run(self, what: str, fn: CallableType[..., Any], *args: Any) -> Any:
-        """Call a function of the configuration's author."""
+    def apply_group_overrides(self) -> None:
+        """Set what ``group_overrides`` say for the user's groups. Raises SpawnError."""
+        overrides = self.group_overrides
+        if callable(overrides):
+            overrides = self.run_function("Spawner.group_overrides", overrides, self) or {}
+            try:
+                check_groups(overrides)
+            except TraitError as error:
+                raise SpawnError(
+                    f"The hub is configured wrongly: Spawner.group_overrides: {error}."
+                ) from error
+        apply_groups(self, overrides)
+
+    def take_user_options(self) -> None:
+        """Let ``user_options`` have the effect the configuration gives them.
+
+        Raises InvalidOptions when they cannot be.
+        """
+        how = self.apply_user_options
+        if callable(how):
+            try:
+                self.run_function("Spawner.apply_user_options", how, self, self.user_options)
+            except SpawnError as error:
+                raise InvalidOptions(error.reason) from error
+        elif how:
+            apply_choices(self, how, self.user_options)
+
+    def run_function(self, what: str, fn: CallableType[..., Any], *args: Any) -> Any:
+        """Return what a function of the configuration's author returns; ``what`` names it.
+
+        Raises SpawnError for whatever it raises.
+        """
         try:
             return aio.call(fn, *args, timeout_s=self.start_timeout)
         except MinihubError:
@@ -573,14 +580,3 @@ class Spawner(LoggingConfigurable):
                 raise ExitedEarly(reason, code, log_tail=tail, hint=self.exit_hint(tail))
             if left <= _STEP_S:
                 return
-
-
-def _environment_text(key: Any, value: Any) -> str:
-    """Return a variable's value as text. Raises TraitError when key or value cannot be one."""
-    if not isinstance(key, str) or not key or "=" in key or "\0" in key:
-        raise TraitError(f"{key!r} is not the name of a variable")
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise TraitError(f"the value of {key} is {value!r}; give a text (in quotes) or a number")
-    if "\0" in str(value):
-        raise TraitError(f"the value of {key} holds a NUL")
-    return str(value)

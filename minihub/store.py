@@ -1,132 +1,151 @@
-"""The database: opening it, one connection per thread, transactions, the schema's version.
+"""The store: sessions, transactions, the schema and its version, over whichever database.
 
-Rules of this file: it knows connections and versions, not what the rows mean. Every thread that
-touches a model does so inside :meth:`Store.session` (reading) or :meth:`Store.transaction`
-(writing), which give it its own connection and leave it open: closing the last WAL connection
-checkpoints and removes the log, 5 ms a request. No transaction spans a network call, a wait for
-a process or a sleep.
+Rules of this file: it knows schema and versions, not what the rows mean; connections are
+:mod:`minihub.database`'s. Every thread that touches a model does so inside :meth:`Store.session`
+(reading) or :meth:`Store.transaction` (writing), and touches no row's relations outside of them: a
+server's connection is lent for the session alone. No transaction spans a network call of its own,
+a wait for a process or a sleep.
 
-Threads: any. The list of open connections is guarded by a leaf lock.
-Sources: https://sqlite.org/wal.html, https://sqlite.org/lang_transaction.html.
+Every write that may change who may do what moves :attr:`Store.generation` on; what is remembered
+of rights (:class:`Cache`) counts only as long as the generation it was read in.
+
+Threads: any. The generation is guarded by a leaf lock.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
-import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
+from typing import Any, Generic, TypeVar
 
 import peewee
 
-from . import clock, models
+from . import clock, database, dburl, models
 from .errors import ConfigError, SchemaError, StoreError
 
 log = logging.getLogger("minihub.store")
 
+V = TypeVar("V")
+
 PROGRAM = "minihub"
 SCHEMA_VERSION = 1
-BUSY_TIMEOUT_S = 10.0
 
 #: What brings a database from version N to N + 1, by N. Each runs in one transaction.
 MIGRATIONS: dict[int, Callable[[peewee.Database], None]] = {}
 
 
 def sqlite_path(db_url: str) -> Path | None:
-    """Return the file of an SQLite ``db_url``; None for a database in memory.
+    """Return the file of an SQLite ``db_url``; None for one in memory or on a server.
 
     A ``db_url`` without ``://`` is a plain file name. Raises ConfigError for other databases.
-    Source: ``sqlite:///relative`` and ``sqlite:////absolute`` as SQLAlchemy writes them.
     """
-    scheme, found, rest = db_url.partition("://")
-    if not found:
-        rest, scheme = "/" + db_url, "sqlite"
-    if scheme.split("+")[0] != "sqlite":
-        raise ConfigError(
-            f"JupyterHub.db_url: {scheme}:// is no database this hub can open; "
-            "use sqlite:///FILE or sqlite:// (in memory)"
-        )
-    name = unquote(rest[1:].split("?")[0])
-    return Path(name) if name and name != ":memory:" else None
+    return _place(db_url).path
+
+
+def _place(db_url: str) -> dburl.Place:
+    try:
+        return dburl.parse(db_url)
+    except ValueError as error:
+        raise ConfigError(f"JupyterHub.db_url: {error}") from error
 
 
 class Store:
     """The hub's database, from :meth:`open` to :meth:`close`."""
 
     def __init__(
-        self, db_url: str = "sqlite:///jupyterhub.sqlite", *, timeout_s: float = BUSY_TIMEOUT_S
+        self,
+        db_url: str = "sqlite:///jupyterhub.sqlite",
+        db_kwargs: Mapping[str, Any] | None = None,
+        *,
+        debug: bool = False,
     ) -> None:
-        """``timeout_s``: how long a write waits for another program's write to end."""
-        self.path = sqlite_path(db_url)
-        self._memory_anchor: sqlite3.Connection | None = None
-        options: dict[str, Any] = {"autoconnect": False, "timeout": timeout_s}
-        options["check_same_thread"] = False  # close() ends the connections of all threads
-        pragmas = {"foreign_keys": 1, "busy_timeout": int(timeout_s * 1000)}
-        if self.path is None:
-            # One database shared by all connections of this process; it lives while one is open.
-            self._memory_uri = f"file:/minihub-{os.getpid()}-{id(self)}?vfs=memdb"
-            self.db = peewee.SqliteDatabase(self._memory_uri, pragmas=pragmas, uri=True, **options)
-        else:
-            pragmas |= {"journal_mode": "wal", "synchronous": "full"}
-            self.db = peewee.SqliteDatabase(str(self.path), pragmas=pragmas, **options)
+        """``debug`` logs every statement. Raises ConfigError, as when a driver is not installed."""
+        place = _place(db_url)
+        wrong = [
+            f"JupyterHub.{name}: {what}" for name, what in dburl.problems(db_url, db_kwargs or {})
+        ]
+        if wrong:
+            raise ConfigError(wrong)
+        self.path = place.path
+        #: The database's name in messages.
+        self.shown = str(place.path or ("memory" if place.kind == dburl.SQLITE else place.shown))
+        self.engine = database.connect(place, db_kwargs or {}, debug=debug)
+        self.db = self.engine.db
         self._lock = threading.Lock()
-        self._connections: list[Any] = []
+        #: Counts the committed writes that may have changed rights.
+        self.generation = 0
+        self._writing = threading.local()
 
-    def open(self) -> None:
-        """Create or check the file and its schema, and bind the models to it.
+    @classmethod
+    def of(cls, options: Any) -> Store:
+        """Return the store that ``options`` (a JupyterHub) describe."""
+        return cls(options.db_url, options.db_kwargs, debug=options.debug_db)
 
-        A new file has mode 0600. Raises SchemaError when the database is another program's or
-        a newer minihub's, StoreError when it cannot be opened; neither touches it.
+    def exists(self) -> bool:
+        """Return whether there may be a database already; one in memory is always new."""
+        return self.path.exists() if self.path else self.engine.place.kind != dburl.SQLITE
+
+    def open(self, *, reset: bool = False) -> None:
+        """Create or check the database and its schema, and bind the models to it.
+
+        A new file has mode 0600. With ``reset`` everything in it is deleted first, if it is ours.
+        Raises SchemaError when the database is another program's or a newer minihub's, StoreError
+        when it cannot be opened; neither touches it.
         """
-        where = self.path or "memory"
         try:
-            if self.path is None:
-                self._memory_anchor = sqlite3.connect(
-                    self._memory_uri, uri=True, check_same_thread=False
-                )
-            else:
-                _create_private(self.path)
+            self.engine.prepare()
+            self._refuse_foreign(self.engine.tables())
             self.db.bind(models.TABLES)
             with self.transaction():
-                self._prepare_schema()
+                self._prepare_schema(reset)
         except (peewee.PeeweeException, sqlite3.Error) as error:
-            raise StoreError(f"the database {where} cannot be opened: {error}") from error
+            raise StoreError(
+                f"the database {self.shown} cannot be opened: {_told(error)}"
+            ) from error
 
-    def _prepare_schema(self) -> None:
+    def _prepare_schema(self, reset: bool) -> None:
         tables = set(self.db.get_tables())
-        if not tables:
-            self.db.create_tables(models.TABLES)
-            for key, value in (
-                ("program", PROGRAM),
-                ("schema_version", str(SCHEMA_VERSION)),
-                ("created", clock.now_text()),
-            ):
-                models.Meta.create(key=key, value=value)
-            return
+        if tables:
+            facts = {row.key: row.value for row in models.Meta.select()}
+            # Where a schema is not made in one transaction, the facts tell that it is complete.
+            if "schema_version" in facts and not reset:
+                self._bring_up_to_date(int(facts["schema_version"]))
+                return
+            log.warning("Deleting everything in %s", self.shown)
+            self.db.drop_tables([table for table in models.TABLES if _name(table) in tables])
+        self.engine.create_tables(models.TABLES)
+        for key, value in (
+            ("program", PROGRAM),
+            ("created", clock.now_text()),
+            ("schema_version", str(SCHEMA_VERSION)),
+        ):
+            models.Meta.create(key=key, value=value)
+
+    def _refuse_foreign(self, tables: set[str]) -> None:
+        """Raise SchemaError when there are tables and they are not ours."""
         if "alembic_version" in tables:
             raise SchemaError(
-                f"{self.path} is a JupyterHub database; it was not touched. "
+                f"{self.shown} is a JupyterHub database; it was not touched. "
                 "Start with --db=FILE naming a new file, or move this one aside"
             )
-        if "minihub_meta" not in tables:
+        if tables and "minihub_meta" not in tables:
             raise SchemaError(
-                f"{self.path} belongs to another program; it was not touched. "
+                f"{self.shown} belongs to another program; it was not touched. "
                 "Start with --db=FILE naming a new file"
             )
-        version = int(models.Meta.get_by_id("schema_version").value)
+
+    def _bring_up_to_date(self, version: int) -> None:
         if version > SCHEMA_VERSION:
             raise SchemaError(
-                f"{self.path} was written by a newer minihub (schema {version}; this one knows "
+                f"{self.shown} was written by a newer minihub (schema {version}; this one knows "
                 f"{SCHEMA_VERSION}); it was not touched. Start the newer minihub"
             )
         for step in range(version, SCHEMA_VERSION):
-            log.warning("Bringing %s from schema %d to %d", self.path, step, step + 1)
+            log.warning("Bringing %s from schema %d to %d", self.shown, step, step + 1)
             MIGRATIONS[step](self.db)
             models.Meta.update(value=str(step + 1)).where(
                 models.Meta.key == "schema_version"
@@ -134,71 +153,81 @@ class Store:
 
     @contextmanager
     def session(self) -> Iterator[peewee.Database]:
-        """Give this thread its connection, opened on first use and then kept.
+        """Connect this thread to the database for the block; blocks may lie in each other.
 
-        Raises StoreError when the database cannot be opened, is locked for too long, full,
-        read-only or damaged.
+        Raises StoreError when the database cannot be opened or reached, is locked for too long,
+        full, read-only or damaged.
         """
-        if self.db.is_closed():
-            try:
-                self.db.connect()
-            except peewee.PeeweeException as error:
-                raise StoreError(
-                    f"the database {self.path or 'memory'} cannot be opened: {error}"
-                ) from error
-            with self._lock:
-                self._connections.append(self.db.connection())
         try:
-            yield self.db
-        except peewee.OperationalError as error:
-            raise StoreError(f"the database {self.path or 'memory'}: {error}") from error
+            with self.engine.connection():
+                yield self.db
+        except (peewee.OperationalError, peewee.InterfaceError) as error:
+            raise StoreError(f"the database {self.shown}: {_told(error)}") from error
+        except database.NoConnection as error:
+            raise StoreError(
+                f"the database {self.shown}: all connections are in use; there may be more with "
+                "JupyterHub.db_kwargs: pool_size"
+            ) from error
 
     @contextmanager
-    def transaction(self) -> Iterator[peewee.Database]:
+    def transaction(self, *, touches_rights: bool = True) -> Iterator[peewee.Database]:
         """Run the block as one write: all of it or, when it raises, nothing of it.
 
         Takes the write lock at once, so that the block never fails half-way for another
-        writer. Nested blocks join the outer one.
+        writer. Nested blocks join the outer one. ``touches_rights`` False promises that the block
+        changes nothing of who somebody is or what they may do.
         """
         with self.session() as db:
             if db.in_transaction():
+                self._writing.touches_rights |= touches_rights
                 yield db
                 return
-            with db.transaction("IMMEDIATE"):
+            self._writing.touches_rights = touches_rights
+            with self.engine.transaction():
                 yield db
+            # Only now: who reads the old state while this commits must not keep it as the new.
+            if self._writing.touches_rights:
+                with self._lock:
+                    self.generation += 1
 
     def close_thread(self) -> None:
         """Close this thread's connection; for threads that end before the hub does."""
-        if not self.db.is_closed():
-            connection = self.db.connection()
-            self.db.close()
-            with self._lock:
-                self._connections.remove(connection)
+        self.engine.close_thread()
 
     def close(self) -> None:
-        """Close every thread's connection. Call when no thread uses the store any more."""
-        with self._lock:
-            connections, self._connections = self._connections, []
-        for connection in connections:
-            connection.close()
-        self.db.dispose()
-        if self._memory_anchor is not None:
-            self._memory_anchor.close()
-            self._memory_anchor = None
+        """Close every connection. Call when no thread uses the store any more."""
+        self.engine.close()
 
 
-def _create_private(path: Path) -> None:
-    """Create the database file with mode 0600; an existing one is left as it is.
+class Cache(Generic[V]):
+    """What was read of rights, for as long as no write has touched them.
 
-    SQLite gives its -wal and -shm files the mode of the database file.
+    Threads: any; two may load the same value at once. Bounded: a full cache starts anew.
     """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(f"the database {path} cannot be opened: {error.strerror}") from error
-    try:
-        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        if mode & 0o077:
-            log.warning("The database %s is readable by others; mend it: chmod 600 %s", path, path)
-    finally:
-        os.close(descriptor)
+
+    def __init__(self, store: Store, size: int) -> None:
+        self._store = store
+        self._size = size
+        self._entries: dict[Hashable, tuple[int, V]] = {}
+
+    def get(self, key: Hashable, load: Callable[[], V]) -> V:
+        """Return the value of ``key``, from ``load()`` when it is not known; None is not kept."""
+        generation = self._store.generation  # before the reading: a later write makes it void
+        entry = self._entries.get(key)
+        if entry is not None and entry[0] == generation:
+            return entry[1]
+        value = load()
+        if value is not None:
+            if len(self._entries) >= self._size:
+                self._entries.clear()
+            self._entries[key] = (generation, value)
+        return value
+
+
+def _told(error: Exception) -> str:
+    """Return what a driver said on one line."""
+    return " ".join(str(error).split())
+
+
+def _name(table: type[models.Table]) -> str:
+    return table._meta.table_name

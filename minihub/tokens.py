@@ -38,6 +38,11 @@ def hash_token(token: str, *, rounds: int = GENERATED_ROUNDS, salt: str | None =
     return f"sha512:{rounds}:{salt}:{digest.hexdigest()}"
 
 
+def rounds_of(hashed: str) -> int:
+    """Return how many rounds made a stored form."""
+    return int(hashed.split(":")[1])
+
+
 def check_token(token: str, hashed: str) -> bool:
     """Return whether ``token`` is the one whose stored form is ``hashed``."""
     algorithm, rounds, salt, _digest = hashed.split(":")

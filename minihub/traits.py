@@ -18,6 +18,7 @@ from typing import Any
 
 from traitlets import Bytes, Integer, List, TraitError, TraitType, Undefined, Unicode
 
+from minihub import upstream
 from minihub.urls import url_prefix
 
 #: Log levels by name; the numbers are those of :mod:`logging`.
@@ -165,7 +166,11 @@ class ClassName(TraitType):
         """Return the class that ``value`` names. Raises TraitError saying what is wrong with it."""
         named = value
         if isinstance(value, str):
-            value = import_class(self.names.get(value) or self.names.get(value.lower()) or value)
+            ours = self.names.get(value) or self.names.get(value.lower())
+            reason = "" if ours else upstream.why_not_class_name(value)
+            if reason:
+                raise TraitError(reason)
+            value = import_class(ours or value)
         if not isinstance(value, type):
             raise TraitError(f"{value!r} is not a class; give {self.info()}")
         base = import_class(self.base)

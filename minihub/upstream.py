@@ -81,6 +81,51 @@ def why_not(section: str, option: str) -> str:
     return ""
 
 
+#: Packages of classes for JupyterHub, and the short names by which it finds their classes.
+_PACKAGES = {
+    "batchspawner": "",
+    "dockerspawner": "docker docker-swarm docker-system-user",
+    "firstuseauthenticator": "firstuse",
+    "jhub_remote_user_authenticator": "remote-user local-remote-user",
+    "jhubauthenticators": "",
+    "jupyterhub_traefik_proxy": "traefik_file traefik_redis",
+    "jwtauthenticator": "",
+    "kubespawner": "kubespawner",
+    "ldapauthenticator": "ldap",
+    "ltiauthenticator": "lti11 lti13",
+    "marathonspawner": "",
+    "nativeauthenticator": "native nativeauthenticator",
+    "oauthenticator": """
+        auth0 azuread bitbucket cilogon generic-oauth generic github gitlab globus google
+        local-auth0 local-azuread local-generic local-github local-gitlab local-google mediawiki
+        okpy openshift
+    """,
+    "ssoauthenticator": "",
+    "sudospawner": "sudospawner",
+    "swarmspawner": "",
+    "systemdspawner": "systemd systemdspawner",
+    "tmpauthenticator": "tmp tmpauthenticator",
+    "wrapspawner": "",
+    "yarnspawner": "",
+}
+
+
+def why_not_package(name: str) -> str:
+    """Return why classes of a package for JupyterHub are refused; empty for other packages."""
+    if name not in _PACKAGES:
+        return ""
+    return "a package for JupyterHub; minihub does not run its classes yet"
+
+
+def why_not_class_name(name: str) -> str:
+    """Return why a class with this short or dotted name is refused; empty for other names."""
+    top, dot, _ = name.partition(".")
+    for package, short_names in _PACKAGES.items():
+        if (top == package and dot) or name.lower() in short_names.split():
+            return f'"{name}" is a class of {package}, {why_not_package(package)}'
+    return ""
+
+
 def is_class(section: str) -> bool:
     """Return whether JupyterHub has a configurable class of this name."""
     return section in _NAMES

@@ -39,6 +39,11 @@ def escape_name(name: str) -> str:
     return quote(name, safe="@~")
 
 
+def escape_path(path: str) -> str:
+    """Return a path for use in a URL, slashes kept."""
+    return "/".join(escape_name(part) for part in path.split("/"))
+
+
 def server_name_problem(name: str) -> str:
     """Return why ``name`` cannot be a new named server's, or an empty text.
 
@@ -52,10 +57,18 @@ def server_name_problem(name: str) -> str:
     )
 
 
-def safe_next(target: str, own_hosts: tuple[str, ...]) -> str | None:
+def host_name(netloc: str) -> str:
+    """Return the host of ``name[:port]`` in lower case, without the brackets of an address."""
+    host, colon, port = netloc.rpartition(":")
+    name = host if colon and (port.isdecimal() or not port) else netloc
+    return name.strip("[]").lower()
+
+
+def safe_next(target: str, own_hosts: tuple[str, ...], domain: str = "") -> str | None:
     """Return ``target`` as a path on this origin, or None when it leads anywhere else.
 
-    ``own_hosts`` are the values of ``Host`` under which this hub is known (``name[:port]``).
+    ``own_hosts`` are the values of ``Host`` under which this hub is known (``name[:port]``);
+    ``domain`` is the host name below which users have theirs, if they have.
     An absolute URL of an own host is cut down to path, query and fragment. The result starts
     with exactly one slash and holds no backslash, control character or space.
     """
@@ -67,7 +80,10 @@ def safe_next(target: str, own_hosts: tuple[str, ...]) -> str | None:
     except ValueError:
         return None
     if parts.scheme or parts.netloc:
-        if parts.scheme not in ("", "http", "https") or parts.netloc not in own_hosts:
+        below = bool(domain) and host_name(parts.netloc).endswith("." + domain)
+        if parts.scheme not in ("", "http", "https"):
+            return None
+        if not below and parts.netloc not in own_hosts:
             return None
     elif not target.startswith("/"):
         return None

@@ -3,12 +3,15 @@
 
 Usage: python3 scripts/demo.py [-y] [option of minihub.pyz ...]
 
-The hub runs in the directory ``demo``. The first lines it prints hold the link that makes you its
-owner; everybody else logs in with a name of their own and the password printed here.
+The hub runs in the directory ``demo``. What it prints holds the link that makes you its owner;
+everybody else logs in with a name of their own and the password printed here. ``-y`` answers yes
+to the question whether JupyterLab may be installed. The options are the hub's: ``--port 8080``
+for another port, ``--ip 0.0.0.0`` to let other machines in.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import subprocess
@@ -16,9 +19,17 @@ import sys
 
 import environments
 
+ROOT_WARNING = """
+WARNING: you are root, so everybody's JupyterLab will run as root, who may do everything on this
+machine. That is fit for a throw-away container only; elsewhere run this as an ordinary user.
+"""
+
 
 def main() -> int:
     arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__.strip())
+        return 0
     yes = "-y" in arguments
     if yes:
         arguments.remove("-y")
@@ -27,29 +38,44 @@ def main() -> int:
         return 1
     lab = environments.find_lab()
     if lab is None:
-        print("JupyterLab was not found. It would go into the virtual environment .venv-lab here.")
-        if not yes and input("Install it now? [Y/n] ").strip().lower() not in ("", "y", "yes"):
+        print(f"\nJupyterLab was not found. It would go into {environments.place()}/.venv-lab,")
+        print("a virtual environment of its own (400 MB, from the package index).")
+        if not yes and not _agrees("Install it now?"):
             return 1
-        lab = environments.ensure("lab", environments.LAB)
+        lab = environments.ensure_lab()
     place = environments.ROOT / "demo"
     place.mkdir(exist_ok=True)
-    password = secrets.token_hex(4)
-    print(f"\nOthers log in with any name and the password {password}\n", flush=True)
+    password = secrets.token_hex(5)
     command = [
         sys.executable,
         str(environments.ROOT / "minihub.pyz"),
+        "--ip=127.0.0.1",
         "--JupyterHub.authenticator_class=shared-password",
         f"--SharedPasswordAuthenticator.user_password={password}",
         "--SharedPasswordAuthenticator.allow_all=True",
         "--JupyterHub.spawner_class=simple",
-        f"--Spawner.cmd={lab / 'jupyterhub-singleuser'}",
-        "--Spawner.default_url=/lab",
-        *arguments,
+        "--Spawner.cmd=" + json.dumps([str(lab / "jupyterhub-singleuser")]),
     ]
-    os.chdir(place)
+    if os.getuid() == 0:
+        print(ROOT_WARNING)
+        command.append("--Spawner.args=" + json.dumps(["--allow-root"]))
+    print(f"\nThe link below makes you the owner. Others: any name, password {password}\n")
     sys.stdout.flush()
-    os.execv(command[0], command)
+    os.chdir(place)
+    os.execv(command[0], [*command, *arguments])
+
+
+def _agrees(question: str) -> bool:
+    """Return whether the person at the keyboard says yes or just presses Enter."""
+    try:
+        return input(f"{question} [Y/n] ").strip().lower() in ("", "y", "yes")
+    except EOFError:
+        print("(no answer; -y says yes)")
+        return False
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,65 +1,140 @@
 """Virtual environments that the demonstration and the tests use, made when they are absent.
 
-An environment is made again when what it should hold has changed. Nothing outside the checkout
-is touched.
+An environment is made again when what it should hold has changed. It lies in the checkout, or in
+/var/tmp where root has the checkout in a place that other users cannot enter: servers and tests
+also run as other users.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shutil
+import stat
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+OLDEST_PYTHON = (3, 10)
 
 #: What a user's server needs, and the programs of the ecosystem that the tests run.
 LAB = ("jupyterhub==6.1.1", "jupyterlab==4.6.6", "jupyterhub-idle-culler==2.0.0")
+#: The proxy that the built-in one stands in for, a program of node's.
+CHP = "configurable-http-proxy@5.3.0"
+#: The programs by which such an environment is recognised.
+LAB_PROGRAMS = ("jupyterhub-singleuser", "jupyter-lab")
+#: JupyterLab asks nobody on the Internet whether it is current and whether there are news.
+LAB_SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"}
+}
 
 
-def ensure(name: str, requirements: tuple[str, ...], *, editable: str = "") -> Path:
+def ensure(
+    name: str, requirements: tuple[str, ...] = (), *, python: str = sys.executable, extra: str = ""
+) -> Path:
     """Return the ``bin`` directory of the environment ``.venv-NAME`` with these packages in it.
 
-    ``editable`` installs the checkout's own dependencies with these extras as well.
+    ``python`` is the interpreter it is made with. With ``extra`` the checkout itself is installed,
+    editable, with that extra. Ends the program when it cannot be made, saying why.
     """
-    home = ROOT / f".venv-{name}"
-    wanted = "\n".join((sys.version, *requirements, editable))
-    if editable:
+    home = place() / f".venv-{name}"
+    wanted = "\n".join((python, _version(python), *requirements, extra))
+    if extra:
         wanted += (ROOT / "pyproject.toml").read_text()
     mark = home / "made-for"
     digest = hashlib.sha256(wanted.encode()).hexdigest()
     if mark.exists() and mark.read_text() == digest:
         return home / "bin"
-    print(f"Making the virtual environment {home.name} (once, a few minutes) ...", flush=True)
+    print(f"Making the virtual environment {home} (once, a minute or two) ...", flush=True)
     shutil.rmtree(home, ignore_errors=True)
-    try:
-        venv.create(home, with_pip=True)
-    except subprocess.CalledProcessError as error:
+    made = subprocess.run([python, "-m", "venv", str(home)], capture_output=True, text=True)
+    if made.returncode:
         sys.exit(
-            f"Python could not make a virtual environment ({error.cmd[0]} failed). "
+            f"{python} could not make a virtual environment:\n{made.stdout}{made.stderr}"
             "On Debian and Ubuntu: sudo apt install python3-venv"
         )
-    packages = [*requirements, *(["-e", f"{ROOT}[{editable}]"] if editable else [])]
-    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    packages = [*requirements, *(["-e", f"{ROOT}[{extra}]"] if extra else [])]
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "-qq"]
     if subprocess.run([*pip, "--disable-pip-version-check", *packages]).returncode:
         sys.exit("pip could not install: " + " ".join(packages))
     mark.write_text(digest)
     return home / "bin"
 
 
+def ensure_lab() -> Path:
+    """Return the ``bin`` directory of an environment with JupyterLab that every user can run."""
+    directory = ensure("lab", LAB, python=public_python())
+    settings = directory.parent / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(json.dumps(LAB_SETTINGS))
+    return directory
+
+
+def ensure_chp() -> Path:
+    """Return the directory that holds the program configurable-http-proxy.
+
+    Ends the program when npm cannot install it.
+    """
+    home = place() / ".cache" / "chp"
+    mark = home / "made-for"
+    if not (mark.exists() and mark.read_text() == CHP):
+        print(f"Installing {CHP} in {home} (once) ...", flush=True)
+        home.mkdir(parents=True, exist_ok=True)
+        npm = ["npm", "install", "--silent", "--no-package-lock", "--no-audit", "--no-fund"]
+        if subprocess.run([*npm, "--prefix", str(home), CHP]).returncode:
+            sys.exit(f"npm could not install {CHP}")
+        mark.write_text(CHP)
+    return home / "node_modules" / ".bin"
+
+
 def find_lab() -> Path | None:
     """Return the directory that holds jupyterhub-singleuser and jupyter-lab, if there is one."""
-    made = ROOT / ".venv-lab" / "bin"
-    for directory in (made, _directory_of("jupyterhub-singleuser"), Path(sys.executable).parent):
-        if directory and all(
-            (directory / name).exists() for name in ("jupyterhub-singleuser", "jupyter-lab")
-        ):
+    on_path = shutil.which(LAB_PROGRAMS[0])
+    candidates = [place() / ".venv-lab" / "bin", Path(sys.executable).parent]
+    for directory in (*candidates, *([Path(on_path).parent] if on_path else [])):
+        if all((directory / program).exists() for program in LAB_PROGRAMS):
             return directory
     return None
 
 
-def _directory_of(program: str) -> Path | None:
-    found = shutil.which(program)
-    return Path(found).parent if found else None
+def public_python() -> str:
+    """Return a Python that every user of this machine can run; for others than root, this one.
+
+    Ends the program when root has none: it may be the one in root's own home.
+    """
+    if os.getuid():
+        return sys.executable
+    code = f"import sys; sys.exit(sys.version_info < {OLDEST_PYTHON})"
+    for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
+        try:
+            subprocess.run([python, "-I", "-c", code], user=65534, cwd="/", check=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return python
+    sys.exit(
+        f"No Python that other users than root can run was found ({sys.executable} they cannot). "
+        "On Debian and Ubuntu: apt install python3 python3-venv"
+    )
+
+
+def place() -> Path:
+    """Return the directory in which the environments lie."""
+    if os.getuid() or all(_is_open(path) for path in (ROOT, *ROOT.parents)):
+        return ROOT
+    directory = Path("/var/tmp", "minihub-" + hashlib.sha256(bytes(ROOT)).hexdigest()[:12])
+    directory.mkdir(mode=0o755, exist_ok=True)
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0 or status.st_mode & 0o022:
+        sys.exit(f"{directory} is not root's own directory; remove it")
+    return directory
+
+
+def _is_open(path: Path) -> bool:
+    return bool(path.stat().st_mode & stat.S_IXOTH)
+
+
+def _version(python: str) -> str:
+    code = "import sys; print(sys.version)"
+    return subprocess.run([python, "-I", "-c", code], capture_output=True, text=True).stdout

@@ -3,9 +3,11 @@
 
 Usage: python3 scripts/test.py [argument of pytest ...]
 
-Makes what it needs: a virtual environment for the tests, one with a real JupyterLab and, where it
-runs as root on Debian or Ubuntu, Chromium. The results of the browser tests are kept in
-``tests/artifacts``.
+Makes what it needs: a virtual environment for the tests, one with a real JupyterLab, the node
+program configurable-http-proxy and, where it runs as root on Debian or Ubuntu, Chromium and the
+database servers PostgreSQL and MariaDB, which the tests start in directories of their own. The
+pictures that the browser tests take are kept in ``tests/artifacts``. With arguments, pytest is
+given these instead of the whole suite.
 """
 
 from __future__ import annotations
@@ -17,27 +19,42 @@ import sys
 
 import environments
 
-#: Debian packages the tests use, and a program of each.
-PROGRAMS = {"chromium": "chromium", "setpriv": "util-linux"}
+#: Programs the tests use, and the Debian package of each.
+PROGRAMS = {
+    "chromium": "chromium",
+    "mariadb-install-db": "mariadb-server",
+    "npm": "npm",
+    "openssl": "openssl",
+    "pg_createcluster": "postgresql",
+}
+PYZ = environments.ROOT / "build" / "minihub.pyz"
 
 
 def main() -> int:
     os.chdir(environments.ROOT)
     _install_programs()
-    bin_dir = environments.ensure("test", (), editable="test")
-    lab = environments.ensure("lab", environments.LAB)
-    python = str(bin_dir / "python")
-    environment = os.environ | {"MINIHUB_TEST_LAB_BIN": str(lab)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    tools = environments.ensure("test", python=environments.public_python(), extra="test")
+    lab = environments.ensure_lab()
+    chp = environments.ensure_chp()
+    python = str(tools / "python")
+    environment = os.environ | {
+        "MINIHUB_TEST_LAB_BIN": str(lab),
+        "MINIHUB_TEST_CHP": str(chp),
+        "MINIHUB_PYZ": str(PYZ),
+    }
+    # Waiting is most of what the tests do: more at once than there are cores.
+    together = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadgroup", "-m", "not alone"]
+    pytest = [python, "-m", "pytest"]
+    tests = [[*pytest, "-q", "-m", "alone", "tests"], [*pytest, "-q", *together, "tests"]]
+    if len(sys.argv) > 1:
+        tests = [[*pytest, *sys.argv[1:]]]
+    PYZ.parent.mkdir(exist_ok=True)
     steps = [
-        [str(bin_dir / "ruff"), "check", "."],
-        [str(bin_dir / "ruff"), "format", "--check", "."],
-        [python, "build_zipapp.py", "-o", "build/minihub.pyz"],
+        [str(tools / "ruff"), "check", "--quiet", "."],
+        [str(tools / "ruff"), "format", "--quiet", "--check", "."],
+        [python, "build_zipapp.py", "-o", str(PYZ)],
+        *tests,
     ]
-    environment["MINIHUB_PYZ"] = str(environments.ROOT / "build" / "minihub.pyz")
-    (environments.ROOT / "build").mkdir(exist_ok=True)
-    arguments = sys.argv[1:] or ["-n", "3", "--dist", "loadgroup", "tests"]
-    steps.append([python, "-m", "pytest", *arguments])
     for step in steps:
         print("+", " ".join(step), flush=True)
         code = subprocess.run(step, env=environment).returncode
@@ -47,14 +64,24 @@ def main() -> int:
 
 
 def _install_programs() -> None:
+    """Install what is missing where that is possible, else say what to install."""
     missing = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
+    check = [environments.public_python(), "-I", "-c", "import ensurepip"]
+    if subprocess.run(check, stderr=subprocess.DEVNULL).returncode:
+        missing.append("python3-venv")
     if not missing:
         return
-    if os.getuid() != 0 or not shutil.which("apt-get"):
-        sys.exit(f"The tests need: {' '.join(missing)}. On Debian: sudo apt install …")
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-qq"], env=quiet, check=True)
-    subprocess.run(["apt-get", "install", "-y", "-qq", *missing], env=quiet, check=True)
+    if os.getuid() or not shutil.which("apt-get"):
+        sys.exit("The tests need programs that are not installed. On Debian and Ubuntu: "
+                 f"sudo apt install {' '.join(missing)}")  # fmt: skip
+    print(f"Installing {', '.join(missing)} ...", flush=True)
+    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
+        done = subprocess.run(
+            ["apt-get", "-qq", *command], env=quiet, capture_output=True, text=True
+        )
+        if done.returncode:
+            sys.exit(f"apt-get {' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
 
 if __name__ == "__main__":

@@ -42,3 +42,13 @@ def lab_bin() -> Path:
     if not (place / "jupyterhub-singleuser").exists():
         pytest.skip(f"no JupyterLab at {place}; scripts/test.py installs one")
     return place
+
+
+@pytest.fixture(scope="session")
+def chp() -> Path:
+    """The node program configurable-http-proxy: in ``$MINIHUB_TEST_CHP``, or in .cache/chp."""
+    made = ROOT / ".cache" / "chp" / "node_modules" / ".bin"
+    program = Path(os.environ.get("MINIHUB_TEST_CHP", made)) / "configurable-http-proxy"
+    if not program.exists():
+        pytest.skip(f"there is no {program}; scripts/test.py installs it")
+    return program

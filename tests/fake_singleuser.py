@@ -3,9 +3,10 @@
 
 It does what the contract asks of a server, with the standard library only, so that it is up in a
 fraction of a second: reads its place from the environment, answers ``PREFIXapi``, sends visitors
-through the hub's login, reports activity once, echoes over a WebSocket. ``FAKE_MODE`` in the
-environment makes it misbehave: ``exit`` (ends at once), ``mute`` (never listens), ``stubborn``
-(ignores SIGINT and SIGTERM).
+through the hub's login, reports activity once, echoes over a WebSocket. It can be a service as
+well. ``FAKE_MODE`` in the environment makes it misbehave: ``exit`` (ends at once), ``mute`` (never
+listens), ``stubborn`` (ignores SIGINT and SIGTERM). ``FAKE_KERNELS`` is what it says of its
+kernels, as JSON.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import secrets
 import signal
 import socketserver
 import struct
+import subprocess
 import sys
 import time
 import urllib.error
@@ -54,6 +56,29 @@ def hub(path: str, token: str, form: dict[str, str] | None = None, data: object 
         return error.code, None
 
 
+EATEN = []
+
+
+def eat(mb: list[str], by: list[str]) -> int:
+    """Let the server itself or a child of its own take memory; return that one's process id.
+
+    A child ends when the server does.
+    """
+    size = int(mb[0]) * 1024**2
+    if by == ["server"]:
+        EATEN.append(os.urandom(1024) * (size // 1024))
+        return os.getpid()
+    program = (
+        f"import os, sys; x = os.urandom(1024) * ({size} // 1024);"
+        "print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdout.readline()
+    EATEN.append(child)
+    return child.pid
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -84,6 +109,8 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         if url.path == PREFIX + "api":
             return self.answer(200, b"{}")
+        if url.path == PREFIX + "eat":
+            return self.answer(200, str(eat(**parse_qs(url.query))).encode())
         if url.path == PREFIX + "oauth_callback":
             return self.callback(parse_qs(url.query))
         model = self.visitor()
@@ -100,6 +127,8 @@ class Handler(BaseHTTPRequestHandler):
             place = f"{ENV.get('JUPYTERHUB_HOST', '')}{urlsplit(API).path}/oauth2/authorize?{query}"
             cookie = f"{COOKIE}-state={state}.{quote(self.path, safe='')}; Path={PREFIX}"
             return self.answer(302, Location=place, Set_Cookie=cookie)
+        if url.path == PREFIX + "api/kernels" and "FAKE_KERNELS" in ENV:
+            return self.answer(200, ENV["FAKE_KERNELS"].encode(), Content_Type="application/json")
         if self.headers.get("Upgrade", "").lower() == "websocket":
             return self.websocket()
         page = {
@@ -183,6 +212,8 @@ def main() -> None:
     place = urlsplit(ENV["JUPYTERHUB_SERVICE_URL"])
     server = Server((place.hostname, place.port), Handler)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    if not ENV["JUPYTERHUB_ACTIVITY_URL"]:  # a service reports none
+        return server.serve_forever()
     report = {"servers": {ENV["JUPYTERHUB_SERVER_NAME"]: {"last_activity": now}}}
     urllib.request.urlopen(API, timeout=10).close()
     request = urllib.request.Request(

@@ -6,16 +6,23 @@ A hub started here runs with ports of its own choosing in a directory of its own
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import re
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+import pytest
 import requests
 import yaml
 
@@ -24,12 +31,41 @@ FAKE_SERVER = Path(__file__).with_name("fake_singleuser.py")
 START_TIMEOUT_S = 30.0
 
 
+#: A value that takes an option of DEFAULTS away when a configuration is written.
+ABSENT = object()
+
+
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return ``base`` with ``changes`` laid over it, section by section."""
     result = {section: dict(values) for section, values in base.items()}
     for section, values in changes.items():
         result.setdefault(section, {}).update(values)
     return result
+
+
+def settled(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings without what is ABSENT."""
+    return {
+        section: {name: value for name, value in values.items() if value is not ABSENT}
+        for section, values in settings.items()
+    }
+
+
+def python_config(
+    directory: Path, lines: str = "", changes: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write DEFAULTS with ``changes``, and then ``lines``, as a ``jupyterhub_config.py``.
+
+    Returns the arguments for a hub that uses it.
+    """
+    directory.mkdir(exist_ok=True)
+    settings = [
+        f"c.{section}.{name} = {value!r}"
+        for section, values in settled(merge(DEFAULTS, changes or {})).items()
+        for name, value in values.items()
+    ]
+    (directory / "jupyterhub_config.py").write_text("\n".join(settings) + "\n" + lines)
+    return {"directory": directory, "defaults": {}}
 
 
 #: What every test hub is told unless the test says otherwise.
@@ -47,6 +83,66 @@ DEFAULTS: dict[str, Any] = {
     "Spawner": {"cmd": [sys.executable, str(FAKE_SERVER)], "http_timeout": 20},
     "LocalProcessSpawner": {"interrupt_timeout": 1, "term_timeout": 1, "kill_timeout": 5},
 }
+
+
+def free_port(ip: str = "127.0.0.1") -> int:
+    """Return a port that nobody uses at the moment, below those of outgoing connections."""
+    while True:
+        port = random.randrange(10000, 20000)
+        with socket.socket() as probe:
+            try:
+                probe.bind((ip, port))
+            except OSError:
+                continue
+            return port
+
+
+def make_certificate(directory: Path, *names: str) -> tuple[Path, Path]:
+    """Write a key and a certificate for these hosts or addresses that vouches for itself."""
+    key, cert = directory / "key.pem", directory / "cert.pem"
+    kinds = ("IP" if name.replace(".", "").isdecimal() else "DNS" for name in names)
+    alternative = ",".join(f"{kind}:{name}" for kind, name in zip(kinds, names, strict=True))
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        + ["-nodes", "-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=hub"]
+        + ["-addext", f"subjectAltName={alternative}"],
+        check=True,
+        capture_output=True,
+    )
+    return key, cert
+
+
+def resolve_to_loopback(patch: pytest.MonkeyPatch, domain: str) -> None:
+    """Let this process find ``domain`` and all names below it at 127.0.0.1."""
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        mine = isinstance(host, str) and (host == domain or host.endswith("." + domain))
+        return real("127.0.0.1" if mine else host, *args, **kwargs)
+
+    patch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+def until(check: Callable[[], Any], timeout_s: float = 15.0) -> Any:
+    """Wait until ``check`` returns something true, and return that; what it raises is a no."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        problem: Any = "it stayed false"
+        try:
+            if found := check():
+                return found
+        except (requests.RequestException, psutil.Error, OSError, AssertionError) as error:
+            problem = error
+        assert time.monotonic() < deadline, problem
+        time.sleep(0.05)
+
+
+def gone(pid: int) -> bool:
+    """Return whether a process has ended; one that nobody reaps counts as ended."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 class HubProcess:
@@ -69,7 +165,7 @@ class HubProcess:
         """
         self.directory = directory
         directory.mkdir(exist_ok=True)
-        settings = merge(DEFAULTS if defaults is None else defaults, config or {})
+        settings = settled(merge(DEFAULTS if defaults is None else defaults, config or {}))
         if settings:
             (directory / "minihub.yaml").write_text(yaml.safe_dump(settings))
         self.log = directory.with_suffix(".log")
@@ -90,17 +186,26 @@ class HubProcess:
                 **identity,
             )
         self.url = ""
+        self.verify: bool | str = True
 
-    def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> HubProcess:
-        """Wait until the hub answers through its public port."""
+    def wait_ready(
+        self, timeout_s: float = START_TIMEOUT_S, *, url: str = "", verify: bool | str = True
+    ) -> HubProcess:
+        """Wait until the hub answers through its public port.
+
+        ``url`` is the one to use where the hub's own cannot be reached, ``verify`` the file of
+        its certificate.
+        """
+        self.verify = verify
         deadline = time.monotonic() + timeout_s
         facts = self.directory / "minihub-data" / "lock"
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"the hub ended with {self.process.returncode}\n{self.text}")
             try:
-                self.url = json.loads(facts.read_text())["url"]
-                if requests.get(self.url + "hub/api", timeout=5).status_code == 200:
+                self.url = url or json.loads(facts.read_text())["url"]
+                answer = requests.get(self.url + "hub/api", timeout=5, verify=verify)
+                if answer.status_code == 200:
                     return self
             except (OSError, ValueError, requests.RequestException):
                 pass
@@ -124,6 +229,48 @@ class HubProcess:
                 raise AssertionError(f"{pattern!r} was not printed:\n{self.text}")
             time.sleep(0.02)
 
+    # -- looking inside --------------------------------------------------------------------
+
+    @property
+    def state_dir(self) -> Path:
+        return self.directory / "minihub-data"
+
+    def proxy(self) -> dict[str, Any]:
+        """Return what the hub keeps of its proxy: ``pid``, ``api_url``, ``auth_token`` ..."""
+        return json.loads((self.state_dir / "proxy.json").read_text())
+
+    def routes(self) -> dict[str, dict[str, Any]]:
+        """Return the proxy's routes by their paths, the host first where there are hosts."""
+        facts = self.proxy()
+        answer = requests.get(
+            facts["api_url"] + "/api/routes",
+            headers={"Authorization": f"token {facts['auth_token']}"},
+            timeout=5,
+        )
+        answer.raise_for_status()
+        return answer.json()
+
+    def api(self, path: str, token: str, method: str = "GET", **kwargs: Any) -> requests.Response:
+        """Call the hub's API with a token."""
+        headers = {"Authorization": f"token {token}"}
+        url = f"{self.url}hub/api/{path}"
+        kwargs.setdefault("timeout", 20)
+        return requests.request(method, url, headers=headers, verify=self.verify, **kwargs)
+
+    def default_route(self) -> str:
+        """Return where the proxy sends what is no server's."""
+        return self.routes()["/"]["target"]
+
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        """Return what a query of the hub's database finds."""
+        with contextlib.closing(sqlite3.connect(self.directory / "jupyterhub.sqlite")) as db:
+            return db.execute(query, values).fetchall()
+
+    def server_process(self, name: str) -> psutil.Process:
+        """Return the process of a user's default server."""
+        query = "select state from servers join users on user_id = users.id where users.name = ?"
+        return psutil.Process(json.loads(self.rows(query, name)[0][0])["pid"])
+
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30.0) -> int:
         """Ask the hub to stop; return its exit code."""
         if self.process.poll() is None:
@@ -139,9 +286,26 @@ class HubProcess:
         self.process.kill()
         self.process.wait()
 
+    def sweep(self) -> None:
+        """End what a hub that was killed, or left on purpose, has left running."""
+        pids = []
+        if (self.state_dir / "proxy.json").exists():
+            pids.append(self.proxy()["pid"])
+        if (self.directory / "jupyterhub.sqlite").exists():
+            states = self.rows("select state from servers")
+            pids += [json.loads(state).get("pid") for (state,) in states]
+        for note in (self.state_dir / "services").glob("*.json"):
+            pids.append(json.loads(note.read_text())["pid"])
+        for pid in filter(None, pids):
+            with contextlib.suppress(psutil.Error):
+                one = psutil.Process(pid)
+                if "MINIHUB_SERVER_ID" in one.environ():
+                    one.kill()
+
     def browser(self, name: str = "", password: str = "pw") -> Browser:
         """Return a browser, logged in as ``name`` if one is given."""
         browser = Browser(self.url)
+        browser.verify = self.verify
         if name:
             response = browser.login(name, password)
             assert response.status_code == 302, response.text

@@ -14,19 +14,14 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-import shlex
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable as CallableType
 from typing import Any
 
-from traitlets import Bool, Dict, Integer, Set, TraitError, Unicode, default, observe, validate
+from traitlets import Bool, Dict, Int, Set, TraitError, Unicode, default, observe, validate
 from traitlets.config import LoggingConfigurable
 
 from minihub import aio
 from minihub.auth.names import name_problem, shown
-from minihub.auth.osusers import group_ids, group_ids_of, system_user
 from minihub.auth.results import (
     AuthResult,
     InvalidLogin,
@@ -36,15 +31,13 @@ from minihub.auth.results import (
     as_model,
 )
 from minihub.logs import safe
-from minihub.traits import Callable, Command
+from minihub.traits import Callable
 from minihub.urls import url_path_join
 
 _log = logging.getLogger("minihub.auth")
 
 #: How long a coroutine of an authenticator may take before the login is given up.
 STEP_TIMEOUT_S = 60.0
-#: How long the command that creates a system user may take.
-ADD_USER_TIMEOUT_S = 120.0
 
 
 def nobody(name: str) -> bool:
@@ -121,6 +114,21 @@ class Authenticator(LoggingConfigurable):
         allow_none=True,
         help="Function called as hook(authenticator, handler, auth_model) after every successful "
         "login; it returns the model, changed or not, and may be a coroutine.",
+    ).tag(config=True)
+    enable_auth_state = Bool(
+        False,
+        help="Keep what the authenticator returns as auth_state, encrypted with CryptKeeper's keys,"
+        " for hooks and for programs that may read it.",
+    ).tag(config=True)
+    auth_refresh_age = Int(
+        300,
+        min=0,
+        help="Seconds after which the authenticator is asked again about somebody who is logged"
+        " in. 0 never asks. Counts for authenticators with a refresh_user of their own.",
+    ).tag(config=True, unit="seconds")
+    refresh_pre_spawn = Bool(
+        False,
+        help="Ask the authenticator again before a server starts, whatever auth_refresh_age says.",
     ).tag(config=True)
     manage_groups = Bool(
         False,
@@ -212,6 +220,30 @@ class Authenticator(LoggingConfigurable):
         ``user_info``. Subclasses override this, as a plain method or as a coroutine.
         """
         return None
+
+    def refresh_user(self, user: Any, handler: Any = None) -> Any:
+        """Return True if a login still holds, False if ``user`` must log in again.
+
+        Instead of True, a dict as of :meth:`authenticate` with what is known now. Subclasses
+        override this, as a plain method or as a coroutine.
+        """
+        return True
+
+    def get_refreshed_user(self, user: Any, handler: Any) -> AuthResult | bool:
+        """Return what :meth:`refresh_user` comes to; False as well for what it may not change.
+
+        Raises TypeError when a subclass returns nonsense; whatever else it raises comes out.
+        """
+        answer = self._step(self.refresh_user, user, handler)
+        if not isinstance(answer, dict):
+            return bool(answer)
+        model = as_model({"name": user.name, **answer}, type(self).__name__)
+        if self.normalize_username(model["name"]) != user.name:
+            self.log.error("refresh_user gave %s another name: %s", shown(user.name), answer)
+            return False
+        if model["admin"] is None:
+            model["admin"] = self._step(self.is_admin, handler, {**model, "name": user.name})
+        return self._as_result({**model, "name": user.name})
 
     # -- the steps ---------------------------------------------------------------------------
 
@@ -421,129 +453,6 @@ class Authenticator(LoggingConfigurable):
 
     @observe("whitelist", "blacklist")
     def _take_old_names(self, change: Any) -> None:
-        self._take_old_spelling(change.name, change.new)
-
-
-class LocalAuthenticator(Authenticator):
-    """The base of authenticators whose users are the operating system's."""
-
-    create_system_users = Bool(
-        False, help="Create the system user of a new user of the hub; the hub must run as root."
-    ).tag(config=True)
-    add_user_cmd = Command(
-        help="Command that creates a system user. USERNAME in it is replaced by the name, and the "
-        "name is added at its end. Default: adduser without a password, or pw useradd -m where "
-        "there is pw.",
-    ).tag(config=True)
-    uids = Dict(
-        value_trait=Integer(),
-        key_trait=Unicode(),
-        help="User names and the numeric user ids they get when they are created.",
-    ).tag(config=True)
-    allowed_groups = Set(Unicode(), help="Names of system groups whose members may log in.").tag(
-        config=True
-    )
-    group_whitelist = Set(Unicode(), help="Old spelling of allowed_groups.").tag(
-        config=True, deprecated_for="LocalAuthenticator.allowed_groups"
-    )
-
-    def check_allowed(self, username: str, authentication: dict[str, Any] | None = None) -> bool:
-        """Return whether a rule of the base or a group lets a name in."""
-        return super().check_allowed(username, authentication) or self.check_allowed_groups(
-            username, authentication
-        )
-
-    def check_allowed_groups(
-        self, username: str, authentication: dict[str, Any] | None = None
-    ) -> bool:
-        """Return whether a system user is a member of a group in allowed_groups."""
-        if not self.allowed_groups:
-            return False
-        groups, missing = group_ids(self.allowed_groups)
-        if missing:
-            self.log.error("LocalAuthenticator.allowed_groups: no group %s here", missing)
-        return bool(groups & group_ids_of(username))
-
-    check_whitelist = check_allowed
-    check_group_whitelist = check_allowed_groups
-
-    @aio.either
-    def add_user(self, user: Any) -> None:
-        """Make sure of the system user, creating it where that is asked for.
-
-        Raises InvalidUser when there is none and none can be created.
-        """
-        super().add_user(user)
-        if self.system_user_exists(user):
-            return
-        if not self.create_system_users:
-            raise InvalidUser(
-                f"There is no system user {shown(user.name)}. Create it, or set "
-                "LocalAuthenticator.create_system_users to let the hub do so."
-            )
-        self.add_system_user(user)
-
-    def system_user_exists(self, user: Any) -> bool:
-        """Return whether the operating system knows ``user.name``."""
-        return system_user(user.name) is not None
-
-    def add_system_user(self, user: Any) -> None:
-        """Create the system user ``user.name``; waits for the command, at most two minutes.
-
-        Raises InvalidUser when the command cannot be run or fails.
-        """
-        name = user.name
-        if name.startswith("-"):
-            raise InvalidUser(f"{shown(name)} cannot be a system user: it begins with a hyphen")
-        if not self.add_user_cmd:
-            raise InvalidUser(
-                f"System user {shown(name)} cannot be created: set LocalAuthenticator.add_user_cmd "
-                f"to the command that does so on {sys.platform}."
-            )
-        command = [word.replace("USERNAME", name) for word in self.add_user_cmd]
-        if name in self.uids:
-            command += ["--uid", str(self.uids[name])]
-        command.append(name)
-        self.log.info("Creating system user %s: %s", shown(name), shlex.join(command))
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=ADD_USER_TIMEOUT_S,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            problem = str(error)
-        else:
-            if done.returncode == 0:
-                return
-            output = " ".join(done.stdout.decode("utf-8", "replace").split())
-            problem = f"{command[0]} ended with code {done.returncode}: {output[-500:]}"
-        raise InvalidUser(
-            f"System user {shown(name)} could not be created: {problem} "
-            "(LocalAuthenticator.add_user_cmd)"
-        )
-
-    def check_allow_config(self) -> list[str]:
-        """Add which groups do not exist."""
-        _groups, missing = group_ids(self.allowed_groups)
-        return super().check_allow_config() + (
-            [f"LocalAuthenticator.allowed_groups: there is no group {missing} on this system."]
-            if missing
-            else []
-        )
-
-    @default("add_user_cmd")
-    def _default_add_user_cmd(self) -> list[str]:
-        if sys.platform == "darwin":
-            return []
-        if shutil.which("pw"):
-            return ["pw", "useradd", "-m", "-n"]
-        return ["adduser", "-q", "--gecos", '""', "--disabled-password"]
-
-    @observe("group_whitelist")
-    def _take_old_groups(self, change: Any) -> None:
         self._take_old_spelling(change.name, change.new)
 
 

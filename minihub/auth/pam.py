@@ -20,10 +20,11 @@ from typing import Any
 from traitlets import Bool, Set, TraitError, Unicode, validate
 
 from minihub import aio
-from minihub.auth.base import LocalAuthenticator, origin_of
+from minihub.auth.base import origin_of
 from minihub.auth.names import shown
 from minihub.auth.osusers import group_ids, group_ids_of, name_of_uid, system_user
 from minihub.auth.results import LoginUnavailable, NotAllowed
+from minihub.auth.system import LocalAuthenticator
 
 #: libpam's own limit for one answer (PAM_MAX_RESP_SIZE).
 MAX_PASSWORD_BYTES = 512

@@ -18,6 +18,10 @@ from minihub.proxy.loop import FOREVER, READ, SMALL_READ, WRITE, Loop, Stream
 MAX_BODY_BYTES = 64 * 1024 * 1024
 HEADER_SECONDS = 60.0
 IDLE_SECONDS = 75.0
+#: How long a client may take to close after its last answer.
+LINGER_SECONDS = 2.0
+#: Bytes of further requests that may wait for their turn.
+MAX_PIPELINED = 65536
 
 
 class Request:
@@ -72,6 +76,7 @@ class AnswerConnection(Stream):
         "_keep",
         "_is_head",
         "_is_busy",
+        "_has_ended",
     )
 
     def __init__(
@@ -94,6 +99,7 @@ class AnswerConnection(Stream):
         self._keep = True
         self._is_head = False
         self._is_busy = False
+        self._has_ended = False
         self.deadline = loop.now + HEADER_SECONDS
 
     def on_event(self, mask: int) -> None:
@@ -111,14 +117,20 @@ class AnswerConnection(Stream):
         if not data:
             self.close()
             return
-        if not self._inbuf:
+        if self._has_ended:
+            return  # the client has its last answer; what it still sends is dropped
+        if not self._inbuf and not self._is_busy:
             self.deadline = self.loop.now + HEADER_SECONDS
         self._inbuf += data
+        if self._is_busy:
+            if len(self._inbuf) > MAX_PIPELINED:
+                self.want(self.mask & ~READ)
+            return
         self._advance()
 
     def _advance(self) -> None:
         try:
-            while not self._is_busy and self._inbuf and not self.closed:
+            while self._inbuf and not (self._is_busy or self._has_ended or self.closed):
                 if self._request is None and not self._read_head():
                     return
                 if self._request is not None and not self._read_body():
@@ -199,6 +211,7 @@ class AnswerConnection(Stream):
         if self.closed or not self._is_busy:
             return
         self._is_busy = False
+        self.want(self.mask | READ)
         head = b"HTTP/1.1 %d %b\r\n" % (answer.status, pages.reason(answer.status))
         body = answer.body
         if body:
@@ -232,9 +245,17 @@ class AnswerConnection(Stream):
         except OSError:
             self.close()
             return
-        # The client closes when it has read the answer; until then its input is dropped.
-        self._is_busy = True
-        self.deadline = self.loop.now + 2.0
+        self._has_ended = True
+        self.want(READ)
+        self.deadline = self.loop.now + LINGER_SECONDS
+
+    def finish(self) -> None:
+        """Serve no further request: close at once, or behind the answer that is due."""
+        if self._has_ended or self._is_busy or self.pending is not None:
+            self._keep = False
+            self._inbuf = b""
+        else:
+            self.close()
 
     def on_crash(self) -> None:
         self._keep = False

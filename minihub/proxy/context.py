@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import socket
 
+from minihub import clock
 from minihub.errors import ProxyError
 from minihub.proxy import sides
-from minihub.proxy.loop import FOREVER, Loop
+from minihub.proxy.limits import Share
+from minihub.proxy.loop import FOREVER, SWEEP, Loop
 from minihub.proxy.options import Options
 from minihub.proxy.resolver import Resolver
 from minihub.proxy.routes import Route, RouteTable, Target
@@ -37,9 +39,29 @@ class Stats:
         self.faults: dict[str, int] = {}
         self.lookups = 0
         self.lookup_seconds = 0.0
+        self.activities = 0
         self.accepted = 0
         self.clients = 0
         self.tunnels = 0
+
+    def tally(self) -> dict[str, float]:
+        """Return everything as one flat dict of sums."""
+        tally: dict[str, float] = {
+            "requests_web": self.requests_web,
+            "requests_ws": self.requests_ws,
+            "lookups": self.lookups,
+            "lookup_seconds": self.lookup_seconds,
+            "activities": self.activities,
+            "accepted": self.accepted,
+            "clients": self.clients,
+            "tunnels": self.tunnels,
+        }
+        # Copies: the loop's thread may add a key meanwhile.
+        for status, count in self.statuses.copy().items():
+            tally[f"status {status}"] = count
+        for name, count in self.faults.copy().items():
+            tally[f"fault {name}"] = count
+        return tally
 
     def fault(self, name: str) -> None:
         """Count one expected fault."""
@@ -55,6 +77,9 @@ class Settings:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        #: Whether anybody reads how long look-ups take.
+        self.is_measured = bool(options.metrics_port or options.metrics_socket)
+        self.is_measured |= bool(options.statsd_host)
         self.host_routing = options.host_routing
         self.x_forward = options.x_forward
         self.change_origin = options.change_origin
@@ -77,6 +102,18 @@ class Settings:
         self.tunnel_timeout = options.tunnel_timeout / 1000 or FOREVER
         self.connect_timeout = options.connect_timeout / 1000 or FOREVER
         self.max_head_bytes = options.max_head_bytes
+        self.max_line_bytes = options.max_line_bytes
+        shortest = min(
+            self.timeout,
+            self.proxy_timeout,
+            self.keep_alive_timeout or FOREVER,
+            self.header_timeout,
+            self.body_timeout,
+            self.tunnel_timeout,
+            self.connect_timeout,
+        )
+        #: How often deadlines are looked at: short timeouts are kept to a fifth of their length.
+        self.sweep_every = max(0.01, min(SWEEP, shortest / 5))
         # Made before the loops run where the command line speaks of it, else when needed.
         self._client_tls: Certificates | None = None
         if options.client_ssl_cert or options.client_ssl_ca or options.client_ssl_key:
@@ -96,9 +133,17 @@ class Context:
     """One loop thread's share of the proxy."""
 
     def __init__(
-        self, loop: Loop, table: RouteTable, settings: Settings, resolver: Resolver
+        self,
+        loop: Loop,
+        table: RouteTable,
+        settings: Settings,
+        resolver: Resolver,
+        share: Share,
     ) -> None:
         self.loop = loop
+        loop.sweep_every = settings.sweep_every
+        loop.sweep_within(settings.sweep_every)
+        self.share = share
         self.table = table
         self.settings = settings
         self.stats = Stats()
@@ -112,8 +157,22 @@ class Context:
             wrap_tls=settings.wrap_tls,
         )
 
+    @property
+    def connections(self) -> int:
+        """Return how many clients this loop has."""
+        return self.stats.clients + self.stats.tunnels
+
     def find_route(self, target: bytes, host: bytes | None) -> Route | None:
         """Return the route of a request target. Raises ProtocolError for an ambiguous path."""
-        if self.settings.host_routing:
-            return self.table.snapshot.match(target, host or b"")
-        return self.table.snapshot.match(target)
+        if not self.settings.host_routing:
+            host = None
+        elif host is None:
+            host = b""
+        if not self.settings.is_measured:
+            return self.table.snapshot.match(target, host)
+        start = clock.monotonic()
+        try:
+            return self.table.snapshot.match(target, host)
+        finally:
+            self.stats.lookups += 1
+            self.stats.lookup_seconds += clock.monotonic() - start

@@ -1,7 +1,11 @@
-"""The REST API for routes, as configurable-http-proxy has it.
+"""The REST API: ``/api/routes`` as configurable-http-proxy has it, and two resources more.
 
-Rules of this file: it changes the route table and nothing else. Order of checks, status codes
-and texts are the reference's; a POST's body is read before the token is looked at.
+Rules of this file: it changes the route table and closes tunnels, nothing else. Order of checks,
+status codes and texts are the reference's; a POST's body is read before the token is looked at.
+
+Additions: ``POST /api/routes`` with ``{"routes": {path: {"target": ..., ...}, ...}}`` adds many
+routes in one step, all or none. ``DELETE /api/tunnels/<path>`` closes the tunnels opened on a
+route, ``{"closed": n}``. ``GET /api/stats`` shows what was counted, for each route and in all.
 
 Threads: the control thread only.
 
@@ -12,17 +16,29 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import datetime
 
 from minihub import clock
 from minihub.errors import ProtocolError
 from minihub.proxy import log
 from minihub.proxy.answer import Answer, Reply, Request
-from minihub.proxy.routes import Route, RouteTable, clean_path, percent_decode
+from minihub.proxy.fleet import DataPath, usage
+from minihub.proxy.routes import RouteTable, clean_path, percent_decode
 
 _JSON = b"application/json"
 _TOKEN = re.compile(r"token\s+(\S+)")
-_PREFIX = b"/api/routes"
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+#: Added routes that are named in the log, of one request.
+MAX_LOGGED = 10
+
+Method = Callable[[Request, bytes, Reply], None]
 
 
 class Api:
@@ -31,11 +47,27 @@ class Api:
     ``counts`` counts answers by status, ``changes`` the three kinds of successful calls.
     """
 
-    def __init__(self, table: RouteTable, auth_token: str) -> None:
+    def __init__(self, table: RouteTable, data_path: DataPath, auth_token: str) -> None:
         self.table = table
+        self.data_path = data_path
         self._auth_token = auth_token
         self.counts: dict[int, int] = {}
         self.changes = {"get": 0, "add": 0, "delete": 0}
+        self._resources: dict[bytes, dict[str, Method]] = {
+            b"/api/routes": {"GET": self._get, "POST": self._post, "DELETE": self._delete},
+            b"/api/tunnels": {"DELETE": self._delete_tunnels},
+            b"/api/stats": {"GET": self._get_stats},
+        }
+
+    def dump_counts(self) -> dict[str, object]:
+        """Return the counters for the process that takes over."""
+        return {"statuses": list(self.counts.items()), "changes": self.changes}
+
+    def load_counts(self, dumped: object) -> None:
+        """Go on with the counters of the process before this one."""
+        assert isinstance(dumped, dict)
+        self.counts = {int(status): int(count) for status, count in dumped["statuses"]}
+        self.changes.update(dumped["changes"])
 
     def may_send_large(self, request: Request) -> bool:
         """Return whether this request may send a large body: strangers may not."""
@@ -51,26 +83,25 @@ class Api:
             line(f"{status} {request.method} {request.path.decode('latin-1')} ")
             reply(answer)
 
-        path = request.path
-        if path != _PREFIX and not path.startswith(_PREFIX + b"/"):
+        # /api/<resource>[/<path>]
+        prefix = b"/".join(request.path.split(b"/", 3)[:3])
+        methods = self._resources.get(prefix)
+        if methods is None:
             logged(Answer(404, b"Not Found"))
             return
         try:
-            path = percent_decode(path[len(_PREFIX) :])
+            path = percent_decode(request.path[len(prefix) :])
             path.decode()
             if b"\0" in path:
                 raise ProtocolError("NUL in the path")
         except (ProtocolError, UnicodeDecodeError) as exc:
             logged(Answer(400, f"Bad path: {exc}".encode()))
             return
-        if request.method == "GET":
-            logged(self._get(request, path))
-        elif request.method == "POST":
-            self._post(request, path, logged)
-        elif request.method == "DELETE":
-            self._delete(request, path, logged)
-        else:
+        method = methods.get(request.method)
+        if method is None:
             logged(Answer(405, b"Method not supported"))
+        else:
+            method(request, path, logged)
 
     def _is_authorized(self, request: Request) -> bool:
         if not self._auth_token:
@@ -80,9 +111,13 @@ class Api:
 
     # -- reading ---------------------------------------------------------------------------
 
-    def _get(self, request: Request, path: bytes) -> Answer:
-        if not self._is_authorized(request):
-            return Answer(403)
+    def _get(self, request: Request, path: bytes, reply: Reply) -> None:
+        if self._is_authorized(request):
+            self.data_path.refresh(lambda: reply(self._show_routes(request, path)))
+        else:
+            reply(Answer(403))
+
+    def _show_routes(self, request: Request, path: bytes) -> Answer:
         if path not in (b"", b"/"):
             route = self.table.get(path)
             if route is None:
@@ -98,38 +133,44 @@ class Api:
                 text = f"Invalid datestamp '{wanted}' must be ISO8601."
                 return Answer(400, text.encode())
         shown = {}
-        for route in self.table.snapshot.routes.values():
+        for route in self.table.snapshot:
             if since is None or self.table.moment(route.active) < since:
                 shown[route.path.decode()] = self.table.describe(route)
         self.changes["get"] += 1
         return Answer(200, _dump(shown), _JSON)
 
+    def _get_stats(self, request: Request, path: bytes, reply: Reply) -> None:
+        def show() -> None:
+            routes = {route.path.decode(): usage(route) for route in self.table.snapshot}
+            reply(Answer(200, _dump({"routes": routes, "proxy": self.data_path.tally()}), _JSON))
+
+        if self._is_authorized(request):
+            self.data_path.refresh(show)
+        else:
+            reply(Answer(403))
+
     # -- changing --------------------------------------------------------------------------
 
     def _post(self, request: Request, path: bytes, reply: Reply) -> None:
         try:
-            data = json.loads(request.body or b"", parse_constant=_no_constant)
+            data = _DECODER.decode(request.body.decode())
         except (ValueError, RecursionError) as exc:
             reply(Answer(400, f"Body not valid JSON: {exc}".encode()))
             return
         if not self._is_authorized(request):
             reply(Answer(403))
             return
-        if not isinstance(data, dict) or not isinstance(data.get("target"), str):
-            reply(Answer(400, b"Must specify 'target' as string"))
-            return
         try:
-            added = self.table.add_many([(path or b"/", data)])
+            added = self.table.add_many(_read_entries(path, data))
         except ValueError as exc:
-            reply(Answer(400, f"Must specify 'target' as string: {exc}".encode()))
+            reply(Answer(400, str(exc).encode()))
             return
-        self._log_added(added)
-        self.changes["add"] += 1
-        reply(Answer(201))
-
-    def _log_added(self, added: list[Route]) -> None:
-        for route in added:
+        for route in added[:MAX_LOGGED]:
             log.info(f"Route added {route.path.decode()} -> {route.target.text}")
+        if len(added) > MAX_LOGGED:
+            log.info(f"... and {len(added) - MAX_LOGGED} more routes added")
+        self.changes["add"] += 1
+        self.data_path.publish(added, [], lambda: reply(Answer(201)))
 
     def _delete(self, request: Request, path: bytes, reply: Reply) -> None:
         if not self._is_authorized(request):
@@ -141,15 +182,40 @@ class Api:
             reply(Answer(404))
             return
         log.info(f"Removing route {clean_path(path).decode()}")
-        reply(Answer(204))
+        self.data_path.publish([], [route.path], lambda: reply(Answer(204)))
+
+    def _delete_tunnels(self, request: Request, path: bytes, reply: Reply) -> None:
+        if not self._is_authorized(request):
+            reply(Answer(403))
+            return
+        path = clean_path(path or b"/")
+
+        def done(count: int) -> None:
+            log.info(f"Closed {count} tunnels of {path.decode()}")
+            reply(Answer(200, _dump({"closed": count}), _JSON))
+
+        self.data_path.close_tunnels(path, done)
+
+
+def _read_entries(path: bytes, data: object) -> list[tuple[bytes, dict[str, object]]]:
+    """Return the routes that a POST adds: one, or with ``routes`` at the root many at once.
+
+    Raises ValueError.
+    """
+    if isinstance(data, dict) and "target" not in data and path in (b"", b"/"):
+        routes = data.get("routes")
+        if isinstance(routes, dict):
+            for name, entry in routes.items():
+                if not isinstance(entry, dict) or not isinstance(entry.get("target"), str):
+                    raise ValueError(f"{name}: Must specify 'target' as string")
+            return [(name.encode("utf-8", "surrogatepass"), routes[name]) for name in routes]
+    if not isinstance(data, dict) or not isinstance(data.get("target"), str):
+        raise ValueError("Must specify 'target' as string")
+    return [(path or b"/", data)]
 
 
 def _dump(data: object) -> bytes:
     return json.dumps(data, separators=(",", ":")).encode()
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _is_same(one: str, other: str) -> bool:

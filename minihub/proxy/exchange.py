@@ -14,7 +14,6 @@ import struct
 
 from minihub.errors import ProtocolError
 from minihub.proxy import forwarding, http1, log, pages
-from minihub.proxy.loop import SMALL_READ
 from minihub.proxy.routes import Counters, Route
 from minihub.proxy.tunnel import start_tunnel
 from minihub.proxy.upstream import Data, Owner, Upstream
@@ -126,9 +125,10 @@ class Exchange(Owner):
         if upstream is None or self.route is None:
             return
         self.route.active = self.context.loop.now
+        self.context.stats.activities += 1
         assert self.counters is not None
         self.counters.bytes_in += count
-        for piece in pieces:
+        for piece in forwarding.joined(pieces, count):
             upstream.send(piece)
         if upstream.pending is not None:
             self.relay.pause()
@@ -170,7 +170,7 @@ class Exchange(Owner):
         if self.page_status:
             self.status = status = self.page_status
             reason = pages.reason(status)
-            lines = head.content_type + head.content_encoding
+            lines = http1.field_lines(head.forward, (b"content-type", b"content-encoding"))
             if head.length >= 0:
                 lines += b"Content-Length: %d\r\n" % head.length
         else:
@@ -178,7 +178,7 @@ class Exchange(Owner):
             self.context.stats.status(status)
             reason = head.reason
             lines = head.forward
-            if head.location and self.context.settings.rewrites_location:
+            if self.context.settings.rewrites_location:
                 lines = forwarding.rewrite_location(
                     self.context.settings, head, self.route, self.fields
                 )
@@ -223,8 +223,7 @@ class Exchange(Owner):
             if is_done:
                 pieces.append(b"0\r\n\r\n")
         size = sum(map(len, pieces))
-        if len(pieces) > 1 and size <= SMALL_READ:
-            pieces = [b"".join(pieces)]
+        pieces = forwarding.joined(pieces, size)
         self._account(size, is_done)
         for piece in pieces:
             relay.send(piece)
@@ -244,6 +243,7 @@ class Exchange(Owner):
         counters.bytes_out += size
         if self.status < 300:
             route.active = now
+            self.context.stats.activities += 1
         if is_done:
             counters.requests += 1
             taken = now - self.started
@@ -262,13 +262,13 @@ class Exchange(Owner):
         )
         to_client = bytes(relay.pending or b"") + answer + rest
         to_target = relay.take_input()
-        self.context.stats.status(101)
         self.counters.requests += 1
         self.counters.tunnels += 1
         self.upstream = None
         start_tunnel(
             self.context,
             self.route,
+            relay.address,
             relay.release(),
             upstream.release(),
             to_client=to_client,
@@ -288,7 +288,7 @@ class Exchange(Owner):
         elif upstream.uses > 1 and not upstream.answered and self._replay is not None:
             # The kept connection had ended; a new one is asked, once.
             stats.fault("kept connection had ended")
-            fresh = Upstream(self.context.pool, upstream.target)
+            fresh = self.context.pool.open(upstream.target)
             self.upstream = fresh
             fresh.begin(self, self._replay)
         elif self.page_status:

@@ -14,8 +14,11 @@ import re
 
 from minihub.proxy import http1
 from minihub.proxy.context import Settings
+from minihub.proxy.loop import SMALL_READ
 from minihub.proxy.routes import Route, strip_prefix
 
+#: So many pieces are copied together whatever their size.
+MANY_PIECES = 8
 _REWRITTEN = frozenset((201, 301, 302, 307, 308))
 _LOCATION = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)")
 
@@ -85,9 +88,12 @@ def rewrite_location(
     fields: http1.RequestFields | None,
 ) -> bytes:
     """Return the response's fields with a redirect to the target itself turned to the client's."""
-    name, _, value = head.location.partition(b":")
+    if route is None or head.status not in _REWRITTEN:
+        return head.forward
+    old = http1.field_lines(head.forward, (b"location",))
+    name, _, value = old.partition(b":")
     match = _LOCATION.fullmatch(value.strip())
-    if route is None or match is None or head.status not in _REWRITTEN:
+    if match is None:
         return head.forward
     scheme, host, rest = match.groups()
     if host.lower() != route.target.host_field.lower():
@@ -97,7 +103,7 @@ def rewrite_location(
     if settings.protocol_rewrite:
         scheme = settings.protocol_rewrite.encode("latin-1", "replace").rstrip(b":")
     line = b"%b: %b://%b%b\r\n" % (name, scheme, host, rest)
-    return head.forward.replace(head.location, line, 1)
+    return head.forward.replace(old, line, 1)
 
 
 def as_chunks(pieces: list[bytes | memoryview]) -> list[bytes | memoryview]:
@@ -106,3 +112,10 @@ def as_chunks(pieces: list[bytes | memoryview]) -> list[bytes | memoryview]:
     for piece in pieces:
         framed += (b"%x\r\n" % len(piece), piece, b"\r\n")
     return framed
+
+
+def joined(pieces: list[bytes | memoryview], size: int) -> list[bytes | memoryview]:
+    """Return pieces of together ``size`` bytes as one, where copying costs less than sending."""
+    if len(pieces) > 1 and (size <= SMALL_READ or len(pieces) > MANY_PIECES):
+        return [b"".join(pieces)]
+    return pieces

@@ -13,6 +13,7 @@ field lines 5, message body length 6.3, chunked 7.1).
 
 from __future__ import annotations
 
+import mmap
 import re
 
 from minihub.errors import ProtocolError
@@ -24,6 +25,8 @@ MAX_LINE_BYTES = 32768
 MAX_FIELDS = 200
 #: The most of one chunk-size line with its extensions; nobody sends any.
 MAX_CHUNK_LINE_BYTES = 1024
+#: A chunk is large from here on. Reading much of small chunks at once would hold a loop up.
+BULK_CHUNK_BYTES = 65536
 #: The most of a trailer section.
 MAX_TRAILER_BYTES = 16384
 
@@ -33,9 +36,9 @@ TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # The value may hold VCHAR, SP, HTAB and obs-text, which is what RFC 9110 5.5 leaves of it.
 _FIELDS = re.compile(rb"(?:" + TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*")
 # request-line = method SP request-target SP HTTP-version CRLF      RFC 9112 3
-# "#" never belongs into a request target, so nobody can disagree on where the path ends.
-REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!\"$-~\x80-\xff]+) HTTP/1\.([01])\r\n")
-_LATER_VERSION = re.compile(rb"[^\r\n]* HTTP/[0-9]\.[0-9]\r\n")
+# A target is visible ASCII; "#" never belongs into one, so nobody can disagree on its end.
+REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!\"$-~]+) HTTP/1\.([01])\r\n")
+_LATER_VERSION = re.compile(rb"[^\r\n]* HTTP/(?!1\.[01])[0-9]\.[0-9]\r\n")
 # status-line = HTTP-version SP status-code SP [ reason ] CRLF      RFC 9112 4
 # The space before an absent reason is forgotten by many servers.
 STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
@@ -55,8 +58,7 @@ _REQUEST_SPECIALS = re.compile(
     rb"|transfer[-_]encoding|upgrade|x[-_]forwarded[-_](?:for|port|proto|host)):([^\r]*)"
 )
 _RESPONSE_SPECIALS = re.compile(
-    rb"\n(connection|content-encoding|content-length|content-type|keep-alive|location"
-    rb"|proxy-[^:\r]*|te|transfer-encoding|upgrade):([^\r]*)"
+    rb"\n(connection|content-length|keep-alive|proxy-[^:\r]*|te|transfer-encoding|upgrade):([^\r]*)"
 )
 #: Fields that stay although a Connection field names them: dropping them would let a client
 #: strip what the next program decides by.
@@ -108,8 +110,7 @@ class ResponseHead:
     """What the head of a response says.
 
     ``forward`` is the field block without the fields of this hop and without Transfer-Encoding;
-    ``length`` is the Content-Length or -1. ``location``, ``content_type`` and
-    ``content_encoding`` are whole lines of ``forward``, or empty.
+    ``length`` is the Content-Length or -1.
     """
 
     __slots__ = (
@@ -122,9 +123,6 @@ class ResponseHead:
         "close",
         "keep_alive",
         "upgrade",
-        "location",
-        "content_type",
-        "content_encoding",
     )
 
 
@@ -142,31 +140,31 @@ def check_partial_head(data: bytes, start: int, limit: int = MAX_HEAD_BYTES) -> 
         raise ProtocolError("line ends without CR")
 
 
-def bad_request_line(data: bytes) -> ProtocolError:
+def bad_request_line(data: bytes, max_line: int = MAX_LINE_BYTES) -> ProtocolError:
     """Return why REQUEST_LINE did not match at the start of ``data``."""
     end = data.find(b"\r\n")
-    if end < 0 or end > MAX_LINE_BYTES:
+    if end < 0 or end > max_line:
         return ProtocolError("request line too long", 431)
     if _LATER_VERSION.match(data):
         return ProtocolError("HTTP version not supported", 505)
     return ProtocolError("malformed request line")
 
 
-def _check_block(block: bytes) -> None:
-    if len(block) > MAX_LINE_BYTES or block.count(b"\n") > MAX_FIELDS:
+def _check_block(block: bytes, max_line: int) -> None:
+    if len(block) > max_line or block.count(b"\n") > MAX_FIELDS:
         lines = block.split(b"\r\n")
-        if len(lines) > MAX_FIELDS or max(map(len, lines)) > MAX_LINE_BYTES:
+        if len(lines) > MAX_FIELDS or max(map(len, lines)) > max_line:
             raise ProtocolError("field too long or too many fields", 431)
     if _FIELDS.fullmatch(block) is None:
         raise ProtocolError("malformed header field")
 
 
-def read_request_fields(block: bytes) -> RequestFields:
+def read_request_fields(block: bytes, max_line: int = MAX_LINE_BYTES) -> RequestFields:
     """Read the field lines of a request, each with its CRLF, without the empty last line.
 
     Raises ProtocolError when a line breaks the grammar or the framing is open to doubt.
     """
-    _check_block(block)
+    _check_block(block, max_line)
     fields = RequestFields()
     kept = []
     done = 0
@@ -253,6 +251,12 @@ def without_fields(block: bytes, names: set[bytes]) -> bytes:
     )
 
 
+def field_lines(block: bytes, names: tuple[bytes, ...]) -> bytes:
+    """Return the lines of a block whose lower-case names these are."""
+    lines = block.split(b"\r\n")[:-1]
+    return b"".join(line + b"\r\n" for line in lines if line.partition(b":")[0].lower() in names)
+
+
 def field_value(block: bytes, name: bytes) -> bytes:
     """Return the value of the first field of this lower-case name in a block, or nothing."""
     for line in block.split(b"\r\n"):
@@ -296,9 +300,9 @@ def read_response_head(data: bytes, end: int) -> ResponseHead:
     head.is_http11 = minor == b"1"
     head.length = -1
     head.chunked = head.close = head.keep_alive = False
-    head.upgrade = head.location = head.content_type = head.content_encoding = b""
+    head.upgrade = b""
     block = data[line.end() : end]
-    _check_block(block)
+    _check_block(block, MAX_HEAD_BYTES)
     kept = []
     done = 0
     named: list[bytes] = []
@@ -310,15 +314,6 @@ def read_response_head(data: bytes, end: int) -> ResponseHead:
             if head.length >= 0:
                 raise ProtocolError("more than one Content-Length")
             head.length = _read_length(value.strip(b"\t "))
-            continue
-        if name == b"content-type":
-            head.content_type = block[begin:stop]
-            continue
-        if name == b"content-encoding":
-            head.content_encoding = block[begin:stop]
-            continue
-        if name == b"location":
-            head.location = block[begin:stop]
             continue
         if done < begin:
             kept.append(block[done:begin])
@@ -368,9 +363,12 @@ class ChunkedReader:
         self._held = b""
         self._trailers = b""
 
-    def feed(
-        self, data: bytes | bytearray | memoryview, end: int
-    ) -> tuple[int, list[bytes | memoryview]]:
+    @property
+    def is_bulk(self) -> bool:
+        """Return whether the chunk being read is large, so that large reads are worth while."""
+        return self._left > BULK_CHUNK_BYTES
+
+    def feed(self, data: bytes | mmap.mmap, end: int) -> tuple[int, list[bytes | memoryview]]:
         """Read ``data[:end]``; return how much of it was used and the pieces to pass on.
 
         Less than ``end`` is used only when the body ended (``done``). The pieces are views of

@@ -1,15 +1,16 @@
 """Log lines on standard output, in the form configurable-http-proxy writes them.
 
-Rules of this file: a loop thread never waits for whoever reads our output. Lines go through a
-bounded queue to one writing thread; when that falls behind, lines are dropped and counted. Before
-:func:`start_writer` and after :func:`stop_writer` lines are written directly.
+Rules of this file: nobody waits for whoever reads our output. A line is written at once where
+that cannot block; else it goes through a bounded queue to a writing thread, made when it is first
+needed. When that falls behind, or there may be no thread, lines are dropped and counted.
 
-Threads: any may log; one daemon thread writes.
+Threads: any may log; one lock keeps lines apart, and is held for a write that does not block.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections import deque
 
@@ -21,13 +22,21 @@ MAX_WAITING = 5000
 #: Lines of one kind a second; the rest is counted.
 MAX_ALIKE = 20
 
+#: What a pipe that is ready takes without blocking (PIPE_BUF).
+ATOMIC_BYTES = 4096
+
 _threshold = 1
+_lock = threading.Lock()
 _waiting: deque[bytes] = deque()
 _wake = threading.Event()
 _writer: threading.Thread | None = None
+_may_thread = False
 _stopping = False
 _dropped = 0
 _alike: dict[str, list[float]] = {}
+_second = (-1, "")
+_poller = select.poll()
+_poller.register(1, select.POLLOUT)
 
 
 def set_level(level: str) -> None:
@@ -82,54 +91,79 @@ def crash(where: str) -> None:
         repeated("crash", f"{where}: {line}")
 
 
-def start_writer() -> None:
-    """Start the writing thread."""
-    global _writer, _stopping
-    _stopping = False
-    _writer = threading.Thread(target=_write_lines, name="log", daemon=True)
-    _writer.start()
+def allow_thread() -> None:
+    """Let lines that would block be written by a thread; not in a process that forks."""
+    global _may_thread
+    _may_thread = True
 
 
-def stop_writer(timeout: float = 1.0) -> None:
+def finish(timeout: float = 1.0) -> None:
     """Write what waits, for at most ``timeout`` seconds, and end the thread."""
     global _writer, _stopping
-    if _writer is None:
-        return
-    _stopping = True
-    _wake.set()
-    _writer.join(timeout)
-    _writer = None
+    if _writer is not None:
+        _stopping = True
+        _wake.set()
+        _writer.join(timeout)
+        _writer = None
 
 
 def _emit(level: int, text: str) -> None:
-    global _dropped
     if level < _threshold:
         return
-    stamp = clock.utcnow().astimezone().strftime("%H:%M:%S.%f")[:-3]
-    # A log line is one line, whatever a peer put into it.
-    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-    line = f"{stamp} [ConfigProxy] {LEVELS[level]}: {text}\n".encode("utf-8", "backslashreplace")
-    if _writer is None:
-        _write(line)
-    elif len(_waiting) < MAX_WAITING:
-        _waiting.append(line)
-        _wake.set()
-    else:
+    if not text.isprintable():
+        # A log line is one line, whatever a peer put into it.
+        text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    line = f"{_time()} [ConfigProxy] {LEVELS[level]}: {text}\n".encode("utf-8", "backslashreplace")
+    with _lock:
+        if not _waiting and len(line) <= ATOMIC_BYTES and _is_ready():
+            if _dropped:
+                line = _report_dropped() + line
+            _write(line)
+        else:
+            _queue(line)
+
+
+def _time() -> str:
+    global _second
+    now = clock.utcnow()
+    second = int(now.timestamp())
+    if second != _second[0]:
+        _second = (second, now.astimezone().strftime("%H:%M:%S"))
+    return f"{_second[1]}.{now.microsecond // 1000:03}"
+
+
+def _is_ready() -> bool:
+    return bool(_poller.poll(0))
+
+
+def _queue(line: bytes) -> None:
+    global _writer, _dropped
+    if not _may_thread or len(_waiting) >= MAX_WAITING:
         _dropped += 1
+        return
+    _waiting.append(line)
+    if _writer is None:
+        _writer = threading.Thread(target=_write_lines, name="log", daemon=True)
+        _writer.start()
+    _wake.set()
 
 
 def _write_lines() -> None:
-    global _dropped
-    while True:
+    while not (_stopping and not _waiting):
         _wake.wait()
         _wake.clear()
         while _waiting:
-            _write(_waiting.popleft())
+            # It stays in the queue until it is out, so that nobody overtakes it.
+            _write(_waiting[0])
+            _waiting.popleft()
         if _dropped:
-            _write(f"[ConfigProxy] warn: {_dropped} log lines dropped\n".encode())
-            _dropped = 0
-        if _stopping:
-            return
+            _write(_report_dropped())
+
+
+def _report_dropped() -> bytes:
+    global _dropped
+    count, _dropped = _dropped, 0
+    return f"{_time()} [ConfigProxy] warn: {count} log lines dropped\n".encode()
 
 
 def _write(line: bytes) -> None:

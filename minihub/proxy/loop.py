@@ -11,6 +11,7 @@ Threads: everything belongs to the loop's own thread, except ``call``, ``stop`` 
 
 from __future__ import annotations
 
+import mmap
 import os
 import select
 import socket
@@ -101,8 +102,13 @@ class Connection:
         """Close the socket, after this batch of events; a second call does nothing."""
         if not self.closed:
             self.closed = True
-            self.loop.forget(self)
+            # With its descriptor the poller's interest goes, too: no need to say so before.
+            self.loop.forget(self, is_closing=True)
             self.loop.doomed.append(self.sock)
+
+    def close_sockets(self) -> None:
+        """Close every descriptor and tell nobody."""
+        self.sock.close()
 
     def on_event(self, mask: int) -> None:
         """Handle readiness; ``mask`` holds READ, WRITE or the poller's error bits."""
@@ -210,6 +216,10 @@ class _Waker(Connection):
         super().close()
         self.loop.doomed.append(self._write_end)
 
+    def close_sockets(self) -> None:
+        self.sock.close()
+        self._write_end.close()
+
 
 class Loop:
     """Polls, dispatches, sweeps, and keeps what its connections share.
@@ -220,7 +230,8 @@ class Loop:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        if hasattr(select, "epoll"):
+        self._forgets_closed = hasattr(select, "epoll")
+        if self._forgets_closed:
             self.poller = select.epoll()
         else:
             self.poller = _KqueuePoller()  # type: ignore[assignment]
@@ -229,20 +240,16 @@ class Loop:
         self.soon: deque[Callable[[], object]] = deque()
         self.now = clock.monotonic()
         self.sweep_every = SWEEP
-        self._buffer: memoryview | None = None
-        self._next_sweep = self.now
+        # Mapped, not allocated: of memory that no body has needed nothing is used.
+        self.buffer = memoryview(
+            mmap.mmap(-1, BIG_READ, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        )
+        self._next_sweep = self.now + SWEEP
         self._calls: deque[Callable[[], object]] = deque()
         self._stopping = False
         self._waker = _Waker(self)
         #: Called at every sweep with nothing; for whoever shares the loop's clock.
         self.on_sweep: list[Callable[[], object]] = []
-
-    @property
-    def buffer(self) -> memoryview:
-        """Return the buffer for bodies, made when the first body needs it."""
-        if self._buffer is None:
-            self._buffer = memoryview(bytearray(BIG_READ))
-        return self._buffer
 
     def call(self, function: Callable[[], object]) -> None:
         """Run ``function`` in the loop's thread, soon. Threads: any."""
@@ -256,13 +263,20 @@ class Loop:
     def _stop(self) -> None:
         self._stopping = True
 
-    def forget(self, connection: Connection) -> None:
-        """Take a connection out of the loop; its socket stays open."""
+    def abandon(self) -> None:
+        """Close every descriptor and forget them: this is a fork, and the loop is its parent's."""
+        for connection in self.connections.values():
+            connection.close_sockets()
+        self.poller.close()
+
+    def forget(self, connection: Connection, is_closing: bool = False) -> None:
+        """Take a connection out of the loop; its socket stays open, unless ``is_closing``."""
         if self.connections.get(connection.fd) is connection:
             del self.connections[connection.fd]
         if connection.mask:
             connection.mask = 0
-            self.poller.unregister(connection.fd)
+            if not (is_closing and self._forgets_closed):
+                self.poller.unregister(connection.fd)
 
     def run(self) -> None:
         """Serve until :meth:`stop`, then close every connection."""
@@ -297,12 +311,18 @@ class Loop:
         if self.soon or self._calls:
             return 0.0
         # Alone with its waker and listeners, an idle loop sleeps until something happens.
-        return self.sweep_every if self.is_watching() else None
+        return max(0.0, self._next_sweep - self.now) if self.is_watching() else None
+
+    def sweep_within(self, seconds: float) -> None:
+        """Look at deadlines in so many seconds at the latest."""
+        self._next_sweep = min(self._next_sweep, self.now + seconds)
 
     def is_watching(self) -> bool:
-        """Return whether any connection has a deadline to look at."""
-        return len(self.connections) > 8 or any(
-            connection.deadline != FOREVER for connection in self.connections.values()
+        """Return whether anything is to be looked at from time to time."""
+        return (
+            len(self.connections) > 8
+            or bool(self.on_sweep)
+            or any(connection.deadline != FOREVER for connection in self.connections.values())
         )
 
     def _run_calls(self) -> None:
@@ -329,7 +349,7 @@ class Loop:
                     connection.on_timeout()
                 except Exception:
                     self._crashed(connection)
-        for function in self.on_sweep:
+        for function in list(self.on_sweep):
             function()
         if self.soon or self._calls:
             self._run_calls()

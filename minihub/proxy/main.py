@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     if options.version:
         print(__version__)
         return 0
-    from minihub.proxy.server import Proxy
+    from minihub.proxy.server import SIGNAL_EXIT_CODE, Proxy
 
     log.set_level(options.log_level)
     try:
@@ -40,3 +40,5 @@ def main(argv: list[str]) -> int:
     except ProxyError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return SIGNAL_EXIT_CODE  # before the proxy handles signals itself

@@ -25,7 +25,7 @@ class Option:
     """One command line option.
 
     ``kind`` says how a value is read: flag, off (a ``--no-`` flag), text, port, number, ms,
-    header (repeatable ``name:value``) or one of a tuple of words.
+    header (repeatable ``name:value``), refused, or one of a tuple of words.
     """
 
     __slots__ = ("name", "kind", "default", "metavar", "help", "section")
@@ -69,6 +69,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("port", "port", 8000, "N", "public port; 0 for any free one", LISTEN),
     Option("api-ip", "text", "localhost", "ADDRESS", "address of the REST API", LISTEN),
     Option("api-port", "port", -1, "N", "port of the REST API (port + 1)", LISTEN),
+    Option("socket", "text", "", "PATH", "Unix socket instead of ip and port", LISTEN),
+    Option("api-socket", "text", "", "PATH", "Unix socket of the REST API", LISTEN),
+    Option("redirect-port", "port", 0, "N", "port whose clients are sent to HTTPS", LISTEN),
+    Option("redirect-to", "port", 0, "N", "port they are sent to (the public one)", LISTEN),
     Option("default-target", "text", "", "URL", "target of the route /", ROUTING),
     Option("error-target", "text", "", "URL", "server that renders error pages", ROUTING),
     Option("error-path", "text", "", "DIR", "directory of error pages (404.html, ...)", ROUTING),
@@ -107,7 +111,20 @@ OPTIONS: tuple[Option, ...] = (
     Option("body-timeout", "ms", 120000, "MS", "client stalled within a body (120000)", LIMITS),
     Option("tunnel-timeout", "ms", 0, "MS", "tunnel idle in both directions (0)", LIMITS),
     Option("connect-timeout", "ms", 10000, "MS", "target to accept (10000)", LIMITS),
+    Option("max-connections", "number", 0, "N", "clients at once (0: what fits)", LIMITS),
+    Option("max-connections-per-ip", "number", 0, "N", "of one address (0: no limit)", LIMITS),
+    Option("drain-timeout", "ms", 5000, "MS", "for requests in flight at the end (5000)", LIMITS),
     Option("max-head-bytes", "number", 65536, "N", "size of a head (65536)", LIMITS),
+    Option("max-line-bytes", "number", 32768, "N", "of one line in it (32768)", LIMITS),
+    Option("workers", "number", 0, "N", "serve in so many processes of their own", PROCESS),
+    Option("threads", "number", 0, "N", "loop threads (1; cores without the GIL)", PROCESS),
+    Option("metrics-ip", "text", "", "ADDRESS", "address of the metrics port", PROCESS),
+    Option("metrics-port", "port", 0, "N", "serve /metrics for prometheus here", PROCESS),
+    Option("metrics-socket", "text", "", "PATH", "or on this Unix socket", PROCESS),
+    Option("statsd-host", "text", "", "HOST", "send counters to a statsd here", PROCESS),
+    Option("statsd-port", "port", 8125, "N", "its port (8125)", PROCESS),
+    Option("statsd-prefix", "text", "chp", "NAME", "in front of their names (chp)", PROCESS),
+    Option("storage-backend", "refused", "", "CLASS", "not supported: a node module", PROCESS),
     Option("log-level", LEVELS, "info", "LEVEL", "debug, info, warn or error (info)", PROCESS),
     Option("pid-file", "text", "", "FILE", "write the process id here", PROCESS),
     Option("version", "flag", False, "", "print the version", PROCESS),
@@ -154,6 +171,11 @@ def parse(argv: list[str], environ: Mapping[str, str] = os.environ) -> Options:
             if not queue:
                 raise UsageError(f"{name} needs a value: {name} {option.metavar}")
             value = queue.pop(0)
+        if option.kind == "refused":
+            raise UsageError(
+                f"{name} {value}: storage backends are node modules; this proxy keeps its routes"
+                " in memory, and the hub restores them"
+            )
         read = _read_value(option, value)
         if option.kind == "header":
             read = (*getattr(options, option.attribute), read)
@@ -171,6 +193,20 @@ def _check(options: Options, given: set[str]) -> None:
         options.api_port = options.port + 1 if options.port else 0
         if options.api_port > 65535:
             raise UsageError("--api-port is port + 1, which is above 65535: give it")
+    for socket, rivals in (
+        ("socket", ("ip", "port")),
+        ("api-socket", ("api-ip", "api-port")),
+        ("metrics-socket", ("metrics-ip", "metrics-port")),
+    ):
+        for rival in rivals:
+            if socket in given and rival in given:
+                raise UsageError(f"--{socket} and --{rival} exclude each other")
+    if options.redirect_port and not options.ssl_cert:
+        raise UsageError("HTTPS redirection specified but certificates not provided.")
+    if options.redirect_to and not options.redirect_port:
+        raise UsageError("--redirect-to needs --redirect-port")
+    if options.redirect_port and options.socket and not options.redirect_to:
+        raise UsageError("--redirect-port with --socket needs --redirect-to")
     for side in ("", "api_", "client_"):
         flag = "--" + side.replace("_", "-") + "ssl"
         if getattr(options, f"{side}ssl_key") and not getattr(options, f"{side}ssl_cert"):

@@ -10,6 +10,7 @@ Threads: everything belongs to the loop thread that accepted the connection.
 
 from __future__ import annotations
 
+import mmap
 import socket
 
 from minihub.errors import ProtocolError
@@ -29,6 +30,9 @@ MAX_PIPELINED = 65536
 LINGER_SECONDS = 5.0
 #: How long a response may take to a client that has closed its sending side.
 HALF_CLOSED_SECONDS = 30.0
+
+#: Idle clients that give way at once when there is no room for a new one.
+EVICTED_AT_ONCE = 16
 
 
 class Relay(Stream):
@@ -116,12 +120,30 @@ class Relay(Stream):
     def _on_eof(self) -> None:
         self._is_half_closed = True
         exchange = self.exchange
-        if self._state == _WAIT and exchange is not None and not exchange.wants_upgrade:
-            # It may have closed one direction only, and wait for its answers.
+        # The client may have closed one direction only, and wait for its answers.
+        if exchange is not None:
+            is_due = self._state == _WAIT and not exchange.wants_upgrade
+        else:
+            is_due = self._closes_when_sent and self.pending is not None
+        if is_due:
             self.want(self.mask & ~READ)
             self.deadline = self.loop.now + HALF_CLOSED_SECONDS
+        elif self._state == _IDLE and (self._inbuf or self.pending is not None):
+            self.want(self.mask & ~READ)
+            if self.pending is None:
+                self._await_request()
         else:
             self._lose_client()
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether the client is between two requests and nothing of the next has come."""
+        return self._fields is not None and self.is_silent
+
+    @property
+    def is_silent(self) -> bool:
+        """Return whether nothing has come of a request, be it the first."""
+        return self._state == _IDLE and not self._inbuf and self.pending is None
 
     def _lose_client(self) -> None:
         if self.exchange is not None or self.pending is not None:
@@ -132,6 +154,7 @@ class Relay(Stream):
         if self.closed:
             return
         self._leave()
+        self.context.share.leave(self.address)
         super().close()
 
     def release(self) -> socket.socket:
@@ -221,13 +244,14 @@ class Relay(Stream):
             if end > limit:
                 raise ProtocolError("head too large", 431)
             line = http1.REQUEST_LINE.match(data)
-            if line is None or line.end() > http1.MAX_LINE_BYTES:
+            max_line = self.context.settings.max_line_bytes
+            if line is None or line.end() > max_line:
                 if data[:2] == b"\r\n" and data[2:4] != b"\r\n":
                     # One empty line may stand before a request. RFC 9112 2.2
                     self._inbuf = data[2:]
                     self._start_request()
                     return
-                raise http1.bad_request_line(data)
+                raise http1.bad_request_line(data, max_line)
             method, target, minor = line.groups()
             block = data[line.end() : end + 2]
             if block != self._block:
@@ -267,7 +291,7 @@ class Relay(Stream):
     def _use_block(self, block: bytes) -> None:
         """Read a field block and remember it: most requests of a client share theirs."""
         self._block = None
-        fields = http1.read_request_fields(block)
+        fields = http1.read_request_fields(block, self.context.settings.max_line_bytes)
         self._fields = fields
         self._block = block
         self.lines = forwarding.request_lines(
@@ -286,7 +310,7 @@ class Relay(Stream):
         data, self._inbuf = self._inbuf, b""
         return b"".join(self._split_body(data, len(data)))
 
-    def _split_body(self, data: bytes | bytearray, end: int) -> list[Data]:
+    def _split_body(self, data: bytes | mmap.mmap, end: int) -> list[Data]:
         """Return what of ``data[:end]`` belongs to the body; the rest goes to the input.
 
         BODY -> WAIT at its end. Raises ProtocolError.
@@ -317,7 +341,7 @@ class Relay(Stream):
         if not count:
             self._on_eof()
             return
-        if count == size < BIG_READ:
+        if count == size < BIG_READ and (self._reader is None or self._reader.is_bulk):
             self._appetite *= 2
         try:
             pieces = self._split_body(buffer.obj, count)
@@ -407,3 +431,36 @@ class Relay(Stream):
         if exchange is None:
             exchange = Exchange(self, b"GET", b"/", http1.RequestFields(), True)
         exchange.refuse(exc)
+
+
+def evict_idle(context: Context) -> bool:
+    """Close clients that are between requests, to make room; return whether there were any."""
+    idle = [
+        connection
+        for connection in context.loop.connections.values()
+        if isinstance(connection, Relay) and connection.is_idle
+    ]
+    # Those whose time runs out first have been idle longest.
+    idle.sort(key=lambda relay: relay.deadline)
+    for relay in idle[:EVICTED_AT_ONCE]:
+        relay.close()
+    return bool(idle)
+
+
+def close_idle(context: Context) -> None:
+    """Close all clients of whose next request nothing has come."""
+    for connection in list(context.loop.connections.values()):
+        if isinstance(connection, Relay) and connection.is_silent:
+            connection.close()
+
+
+def refuse_client(sock: socket.socket) -> None:
+    """Tell an accepted client that there is no room for it, as far as that goes, and close."""
+    try:
+        sock.send(
+            b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # it has gone already
+    sock.close()

@@ -1,10 +1,9 @@
 """Addresses of targets; names are looked up without making a loop wait.
 
-Rules of this file: an address that is written out is used as it is. A name is asked for in a
-thread of its own, started with the first name, and the answer is kept for a few seconds.
+Rules of this file: an address that is written out is used as it is. Names are asked for in a
+few threads, started when they are needed, and answers are kept for a few seconds.
 
-Threads: ``resolve`` belongs to loop threads and guards the cache with the one lock; callbacks
-run in the loop that asked.
+Threads: ``resolve`` is for loop threads; callbacks run in the loop that asked.
 """
 
 from __future__ import annotations
@@ -22,17 +21,20 @@ Address = tuple[int, object]
 Callback = Callable[[list[Address], str], None]
 
 CACHE_SECONDS = 10.0
+MAX_THREADS = 4
 
 
 class Resolver:
     """Turns targets into addresses to connect to."""
 
     def __init__(self) -> None:
+        # Guards the cache and the number of threads that wait for work.
         self._lock = threading.Lock()
         self._cache: dict[tuple[str, int], tuple[float, list[Address]]] = {}
         self._waiting: deque[tuple[Loop, str, int, Callback]] = deque()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._work = threading.Semaphore(0)
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
         self._stopping = False
 
     def resolve(self, loop: Loop, target: Target, callback: Callback) -> None:
@@ -53,34 +55,42 @@ class Resolver:
             known = self._cache.get((host, port))
             if known is None or known[0] < loop.now:
                 self._waiting.append((loop, host, port, callback))
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="resolver", daemon=True)
-                    self._thread.start()
-                self._wake.set()
+                if not self._idle and len(self._threads) < MAX_THREADS:
+                    # One slow name server shall not hold up every other name.
+                    name = f"resolver-{len(self._threads)}"
+                    thread = threading.Thread(target=self._run, name=name, daemon=True)
+                    self._threads.append(thread)
+                    thread.start()
+                self._work.release()
                 return
         callback(list(known[1]), "")
 
     def stop(self) -> None:
-        """End the thread; it may be inside a slow look-up, which nobody waits for."""
+        """End the threads; one may be inside a slow look-up, which nobody waits for."""
         self._stopping = True
-        self._wake.set()
+        for _ in self._threads:
+            self._work.release()
 
     def _run(self) -> None:
-        while not self._stopping:
-            self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
-                loop, host, port, callback = self._waiting.popleft()
-                addresses, reason = self._look_up(host, port)
+        while True:
+            with self._lock:
+                self._idle += 1
+            self._work.acquire()
+            with self._lock:
+                self._idle -= 1
+            if self._stopping:
+                return
+            loop, host, port, callback = self._waiting.popleft()
+            addresses, reason = self._look_up(host, port)
 
-                def answer(
-                    callback: Callback = callback,
-                    addresses: list[Address] = addresses,
-                    reason: str = reason,
-                ) -> None:
-                    callback(list(addresses), reason)
+            def answer(
+                callback: Callback = callback,
+                addresses: list[Address] = addresses,
+                reason: str = reason,
+            ) -> None:
+                callback(list(addresses), reason)
 
-                loop.call(answer)
+            loop.call(answer)
 
     def _look_up(self, host: str, port: int) -> tuple[list[Address], str]:
         now = clock.monotonic()

@@ -12,7 +12,7 @@ single store by whichever loop thread serves the route. Counters are per loop th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from minihub import clock
@@ -29,6 +29,9 @@ _ODD = re.compile(rb"[%\\]|/\.")
 _ANY_SLASH = re.compile(rb"/|\\|%2[Ff]|%5[Cc]")
 _ANY_DOT = re.compile(rb"%2[Ee]")
 _FALSE_SLASH = re.compile(rb"\\|%2[Ff]|%5[Cc]")
+
+#: Parts of the table, of which a change copies one.
+BUCKETS = 128
 
 
 class Target:
@@ -57,15 +60,20 @@ class Target:
             self.host = host.strip("[]")
             self.port = int(port) if port else (443 if self.is_tls else 80)
             if not 0 < self.port < 65536 or not host.isascii():
-                raise ValueError(f"not a target: {text!r}")
+                raise ValueError(f"Must specify 'target' as string: {text!r} is no URL")
             self.host_field = (f"{host}:{port}" if port else host).encode()
             self.key: tuple[object, ...] = (self.is_tls, self.host, self.port)
         else:
             match = _UNIX.fullmatch(text)
             if match is None:
-                raise ValueError(f"not a target: {text!r}")
+                raise ValueError(f"Must specify 'target' as string: {text!r} is no URL")
             quoted, path = match.groups()
-            self.unix = percent_decode(quoted.encode()).decode("utf-8", "surrogateescape")
+            try:
+                self.unix = percent_decode(quoted.encode()).decode("utf-8", "surrogateescape")
+            except ProtocolError as exc:
+                raise ValueError(f"{text!r}: {exc}") from exc
+            if "\0" in self.unix:
+                raise ValueError(f"{text!r}: NUL in a path")
             self.host_field = b"localhost"
             self.key = (False, self.unix, 0)
         self.path = (path or "").rstrip("/").encode("latin-1", "replace")
@@ -107,27 +115,59 @@ class Route:
 
 
 class Snapshot:
-    """An unchangeable state of the table. ``depth`` is that of its deepest route."""
+    """An unchangeable state of the table; ``depth`` is that of its deepest route.
 
-    __slots__ = ("routes", "depth")
+    The routes lie in BUCKETS dicts by the hash of their path, so that the next state shares all
+    but one of them with this one.
+    """
 
-    def __init__(self, routes: dict[bytes, Route]) -> None:
-        self.routes = routes
-        self.depth = max((route.depth for route in routes.values()), default=0)
+    __slots__ = ("depth", "_buckets")
+
+    def __init__(self, buckets: tuple[dict[bytes, Route], ...], depth: int) -> None:
+        self.depth = depth
+        self._buckets = buckets
+
+    def get(self, key: bytes) -> Route | None:
+        """Return the route stored under exactly this path."""
+        return self._buckets[hash(key) % BUCKETS].get(key)
+
+    def __iter__(self) -> Iterator[Route]:
+        for bucket in self._buckets:
+            yield from bucket.values()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._buckets))
+
+    def changed(self, changes: Mapping[bytes, Route | None], depth: int) -> Snapshot:
+        """Return the state after these changes; None removes what is under a path."""
+        buckets = list(self._buckets)
+        copied: set[int] = set()
+        for key, route in changes.items():
+            index = hash(key) % BUCKETS
+            if index not in copied:
+                copied.add(index)
+                buckets[index] = buckets[index].copy()
+            if route is None:
+                del buckets[index][key]
+            else:
+                buckets[index][key] = route
+        return Snapshot(tuple(buckets), depth)
 
     def find(self, path: bytes) -> Route | None:
         """Return the route with the longest prefix of ``path``, or None.
 
         ``path`` is decoded, starts with a slash and has no query.
         """
-        routes = self.routes
         depth = self.depth
-        parts = path.split(b"/", depth + 1)
-        for count in range(min(len(parts), depth + 1), 1, -1):
-            route = routes.get(b"/".join(parts[:count]))
-            if route is not None:
-                return route
-        return routes.get(b"/")
+        if depth:
+            buckets = self._buckets
+            parts = path.split(b"/", depth + 1)
+            for count in range(min(len(parts), depth + 1), 1, -1):
+                key = b"/".join(parts[:count])
+                route = buckets[hash(key) % BUCKETS].get(key)
+                if route is not None:
+                    return route
+        return self.get(b"/")
 
     def match(self, raw: bytes, host: bytes | None = None) -> Route | None:
         """Return the route of a request path as it stands on the wire, or None.
@@ -177,7 +217,9 @@ class RouteTable:
 
     def __init__(self, host_routing: bool = False) -> None:
         self.host_routing = host_routing
-        self.snapshot = Snapshot({})
+        self.snapshot = Snapshot(({},) * BUCKETS, 0)
+        # How many routes there are of each depth.
+        self._depths: dict[int, int] = {}
         self._anchor = clock.utcnow() - timedelta(seconds=clock.monotonic())
 
     def add(self, path: bytes, data: Mapping[str, object]) -> Route:
@@ -185,38 +227,54 @@ class RouteTable:
         return self.add_many([(path, data)])[0]
 
     def add_many(self, entries: Iterable[tuple[bytes, Mapping[str, object]]]) -> list[Route]:
-        """Add or replace routes in one step, or none of them. Raises ValueError."""
+        """Add or replace routes in one step, or none of them.
+
+        Raises ValueError for a path that is no text and for a target that is none.
+        """
         now = clock.monotonic()
         added = []
         for path, data in entries:
             target = data.get("target")
             if not isinstance(target, str):
                 raise ValueError("Must specify 'target' as string")
+            if b"\0" in path:
+                raise ValueError("NUL in a path")
+            path.decode()
             rest = {key: data[key] for key in data if key not in ("target", "last_activity")}
             path = clean_path(path)
             if self.host_routing and path != b"/":
                 rest["host"] = path.split(b"/", 2)[1].decode("utf-8", "replace")
             added.append(Route(path, Target(target), rest, now))
-        routes = self.snapshot.routes.copy()
-        for route in added:
-            routes[self._key(route.path)] = route
-        self.snapshot = Snapshot(routes)
+        self._change({self._key(route.path): route for route in added})
         return added
+
+    def _change(self, changes: Mapping[bytes, Route | None]) -> None:
+        depths = self._depths
+        for key, route in changes.items():
+            old = self.snapshot.get(key)
+            if old is not None:
+                depths[old.depth] -= 1
+                if not depths[old.depth]:
+                    del depths[old.depth]
+            if route is not None:
+                depths[route.depth] = depths.get(route.depth, 0) + 1
+        self.snapshot = self.snapshot.changed(changes, max(depths, default=0))
 
     def remove(self, path: bytes) -> Route | None:
         """Remove a route and return it; None when there was none."""
         key = self._key(clean_path(path))
-        routes = self.snapshot.routes
-        if key not in routes:
-            return None
-        routes = routes.copy()
-        route = routes.pop(key)
-        self.snapshot = Snapshot(routes)
+        route = self.snapshot.get(key)
+        if route is not None:
+            self._change({key: None})
         return route
+
+    def clear(self) -> None:
+        """Remove every route."""
+        self._change({self._key(route.path): None for route in self.snapshot})
 
     def get(self, path: bytes) -> Route | None:
         """Return the route of exactly this path."""
-        return self.snapshot.routes.get(self._key(clean_path(path)))
+        return self.snapshot.get(self._key(clean_path(path)))
 
     def _key(self, path: bytes) -> bytes:
         # Host names are compared without case.

@@ -20,21 +20,36 @@ HALF_CLOSED_SECONDS = 30.0
 
 
 class TunnelEnd(Stream):
-    """One socket of a tunnel; ``pending`` waits to be sent on it, ``has_ended`` to be read."""
+    """One socket of a tunnel.
 
-    __slots__ = ("context", "route", "peer", "has_ended", "is_client", "_appetite")
+    ``has_ended`` is whether its peer has sent all it will; ``address`` is the client's, None at
+    the target's end.
+    """
+
+    __slots__ = (
+        "context",
+        "route",
+        "peer",
+        "has_ended",
+        "address",
+        "_appetite",
+        "_limit",
+        "_counters",
+    )
 
     peer: TunnelEnd
 
     def __init__(
-        self, context: Context, route: Route, sock: socket.socket, is_client: bool
+        self, context: Context, route: Route, sock: socket.socket, address: bytes | None
     ) -> None:
         super().__init__(context.loop, sock)
         self.context = context
         self.route = route
-        self.is_client = is_client
+        self.address = address
         self.has_ended = False
         self._appetite = SMALL_READ
+        self._limit = context.settings.tunnel_timeout
+        self._counters = route.counters_of(context.loop.name)
 
     def on_event(self, mask: int) -> None:
         if mask & WRITE and self.pending is not None:
@@ -43,8 +58,9 @@ class TunnelEnd(Stream):
                 return
         peer = self.peer
         loop = self.loop
+        buffer = loop.buffer
         try:
-            count = self.sock.recv_into(loop.buffer, self._appetite)
+            count = self.sock.recv_into(buffer, self._appetite)
         except BlockingIOError:
             return
         except OSError:
@@ -53,18 +69,17 @@ class TunnelEnd(Stream):
         if not count:
             self._on_eof()
             return
-        route = self.route
-        route.active = now = loop.now
-        limit = HALF_CLOSED_SECONDS if peer.has_ended else self.context.settings.tunnel_timeout
-        self.deadline = peer.deadline = now + limit
-        counters = route.counters_of(loop.name)
-        if self.is_client:
-            counters.bytes_in += count
+        now = loop.now
+        self.route.active = now
+        self.context.stats.activities += 1
+        self.deadline = peer.deadline = now + self._limit
+        if self.address is not None:
+            self._counters.bytes_in += count
         else:
-            counters.bytes_out += count
+            self._counters.bytes_out += count
         if count == self._appetite < BIG_READ:
             self._appetite *= 2
-        peer.send(loop.buffer[:count])
+        peer.send(buffer[:count])
 
     def on_stuck(self) -> None:
         self.peer.want(self.peer.mask & ~READ)
@@ -82,6 +97,7 @@ class TunnelEnd(Stream):
         if self.peer.pending is None:
             self.peer._shut()
         if not self.closed:
+            self._limit = self.peer._limit = HALF_CLOSED_SECONDS
             self.deadline = self.peer.deadline = self.loop.now + HALF_CLOSED_SECONDS
 
     def _shut(self) -> None:
@@ -99,26 +115,28 @@ class TunnelEnd(Stream):
         if self.closed:
             return
         super().close()
-        if self.is_client:
+        if self.address is not None:
             self.context.stats.tunnels -= 1
+            self.context.share.leave(self.address)
         self.peer.close()
 
 
 def start_tunnel(
     context: Context,
     route: Route,
+    address: bytes,
     client: socket.socket,
     target: socket.socket,
     *,
     to_client: bytes,
     to_target: bytes,
 ) -> None:
-    """Join two sockets that no object of the loop holds any more.
+    """Join two sockets that no object of the loop holds any more; ``address`` is the client's.
 
     ``to_client`` and ``to_target`` are sent before anything that is read from now on.
     """
-    near = TunnelEnd(context, route, client, True)
-    far = TunnelEnd(context, route, target, False)
+    near = TunnelEnd(context, route, client, address)
+    far = TunnelEnd(context, route, target, None)
     near.peer, far.peer = far, near
     context.stats.tunnels += 1
     limit = context.settings.tunnel_timeout
@@ -127,3 +145,17 @@ def start_tunnel(
         near.send(to_client)
     if to_target and not far.closed:
         far.send(to_target)
+
+
+def close_tunnels(context: Context, path: bytes | None) -> int:
+    """Close the tunnels that were opened on the route of this path, or all; return how many."""
+    found = [
+        connection
+        for connection in context.loop.connections.values()
+        if isinstance(connection, TunnelEnd)
+        and connection.address is not None
+        and path in (None, connection.route.path)
+    ]
+    for end in found:
+        end.close()
+    return len(found)

@@ -139,6 +139,10 @@ class Upstream(Stream):
             try:
                 sock = socket.socket(family, socket.SOCK_STREAM)
             except OSError as exc:
+                if exc.errno in (errno.EMFILE, errno.ENFILE) and self.pool.shrink():
+                    # What lies idle gives way to what is needed now.
+                    self._addresses.insert(0, (family, address))
+                    continue
                 self._fail(describe_error(exc))
                 return
             sock.setblocking(False)
@@ -166,7 +170,7 @@ class Upstream(Stream):
         pending = self.pending
         self._state = _CONNECTING
         if sent < 0:
-            # A TLS handshake happens in the first send and receive, so both wait.
+            # What is to be sent, and TLS, wait for the connection.
             Stream.__init__(self, self.loop, sock, WRITE)
             self.pending = pending
             self.deadline = self.loop.now + self.pool.connect_timeout
@@ -277,7 +281,9 @@ class Upstream(Stream):
     def on_event(self, mask: int) -> None:
         state = self._state
         if state == _CONNECTING:
-            self._finish_connect()
+            # Readable alone would be an event of the descriptor's former owner.
+            if mask & ~READ:
+                self._finish_connect()
             return
         if state == _HANDSHAKE:
             self._shake_hands()
@@ -400,7 +406,8 @@ class Upstream(Stream):
                 self._fail("closed in the middle of its answer")
             return
         if count == self._appetite < BIG_READ:
-            self._appetite *= 2
+            if self._reader is None or self._reader.is_bulk:
+                self._appetite *= 2
         is_done = False
         pieces: list[Data]
         if self._reader is not None:
@@ -540,6 +547,10 @@ class Pool:
             if not is_checked or upstream.is_alive():
                 return upstream
             upstream.close()
+        return self.open(target)
+
+    def open(self, target: Target) -> Upstream:
+        """Return a new connection to ``target``; it connects when a request begins on it."""
         return Upstream(self, target)
 
     def put(self, upstream: Upstream) -> None:
@@ -561,6 +572,15 @@ class Pool:
             self._count -= 1
         if not idle:
             self._idle.pop(upstream.target.key, None)
+
+    def shrink(self) -> bool:
+        """Give back a few idle connections' descriptors now; return whether there were any."""
+        found = [upstream for idle in self._idle.values() for upstream in idle][:16]
+        for upstream in found:
+            self.forget(upstream)
+            # Not at the end of the batch: the descriptors are needed before.
+            upstream.release().close()
+        return bool(found)
 
     def close(self) -> None:
         """Close what is idle and keep nothing from now on."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from .. import metrics
 from ..errors import NotFound
 from ..logs import safe
 from .context import Context
@@ -51,7 +52,7 @@ def logo(ctx: Context) -> Any:
     return _file(ctx, ctx.site.renderer.logo())
 
 
-@routes.add("GET", "health", "api/health", access=Access.PUBLIC)
+@routes.add("GET", "health", "api/health", access=Access.PUBLIC, head=True)
 def health(ctx: Context) -> Any:
     """Say that the hub is up."""
     return ctx.reply(b"")
@@ -69,6 +70,8 @@ def proxy_error(ctx: Context, code: int) -> Any:
 @routes.add("POST", "security/csp-report", access=Access.PUBLIC, xsrf=False)
 def csp_report(ctx: Context) -> Any:
     """Log what a browser refused to load on one of our pages."""
+    metrics.count("csp_report")
+    metrics.increment("csp_reports")
     raw = ctx.request.body.read(2000).decode("utf-8", "replace")
     log.warning("Content security violation: %s", safe(raw, 500))
     return ctx.reply(b"")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode
@@ -19,15 +20,18 @@ from urllib.parse import parse_qsl, quote, urlencode
 import bottle
 
 from .. import tokens, urls
-from ..errors import BadRequest, Forbidden, MethodNotAllowed
-from . import cookies
+from ..errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
+from . import cookies, shapes
 from .identity import Caller
-from .routing import Access, Route
+from .routing import RESOURCES, SOME, Access, Route
 
 if TYPE_CHECKING:
+    from ..models import User
     from .site import Site
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+#: How deep the lists and objects of a JSON body may lie in each other.
+MAX_DEPTH = 100
 
 
 class NeedsLogin(Forbidden):
@@ -42,9 +46,12 @@ class Context:
         self.request = request
         self.route = route
         self.method: str = request.method
-        self.jar = cookies.read(request.get_header("Cookie"))
+        #: Whether this is for the REST API, whose errors are JSON. The consent page alone lies
+        #: below the API's path and is for people.
+        self.is_api = site.is_api_path(request.path) and route.access is not Access.PAGE
         self.caller: Caller | None = None
-        self.csp_nonce = secrets.token_urlsafe(12)
+        #: Whether dates are written without a zone, for clients of JupyterHub 0.8.
+        self.naive_dates = False
         self._set_cookies: list[str] = []
         self._xsrf: str | None = None
 
@@ -53,19 +60,24 @@ class Context:
     def header(self, name: str, default: str = "") -> str:
         return self.request.get_header(name, default) or default
 
-    def _forwarded(self, name: str) -> str:
-        return self.header(name).rpartition(",")[2].strip()
-
     @cached_property
     def remote_ip(self) -> str:
-        """The client's address as our proxy saw it."""
-        return self._forwarded("X-Forwarded-For") or self.request.remote_addr or ""
+        """The client's address as our proxy, or one it trusts, saw it."""
+        peer = self.request.remote_addr or ""
+        return self.site.trust.client(self.header("X-Forwarded-For"), peer)
 
     @cached_property
     def scheme(self) -> str:
         """``http`` or ``https``, as the browser sees it."""
-        proto = self._forwarded("X-Forwarded-Proto")
-        return proto if proto in ("http", "https") else "http"
+        if self.site.public_scheme:
+            return self.site.public_scheme
+        chain = self.header("X-Forwarded-For")
+        return self.site.trust.scheme(self.header("X-Forwarded-Proto"), chain)
+
+    @cached_property
+    def origin(self) -> str:
+        """``scheme://host[:port]`` at which people reach the hub's pages."""
+        return self.site.public_origin or f"{self.scheme}://{self.host}"
 
     @property
     def secure(self) -> bool:
@@ -79,7 +91,22 @@ class Context:
     def user_agent(self) -> str:
         return self.header("User-Agent")
 
+    @cached_property
+    def jar(self) -> dict[str, list[str]]:
+        """The cookies sent, each with all its values."""
+        sent = cookies.read(self.request.get_header("Cookie"))
+        return cookies.only_prefixed(sent) if self._has_host_prefix else sent
+
     @property
+    def _has_host_prefix(self) -> bool:
+        return self.secure and self.site.hub.info.cookie_host_prefix_enabled
+
+    @cached_property
+    def csp_nonce(self) -> str:
+        """What the inline scripts of this one answer carry to be allowed."""
+        return secrets.token_urlsafe(12)
+
+    @cached_property
     def path(self) -> str:
         """The path as sent, without the query, still percent-encoded for use in URLs."""
         return quote(self.request.path, safe="/@~!$&'()*+,;=:")
@@ -111,47 +138,99 @@ class Context:
     def json_body(self) -> dict[str, Any] | None:
         """Return the JSON object that was sent, or None when the body is empty.
 
-        Raises BadRequest when it is not JSON, or not an object.
+        Raises BadRequest when it is not JSON, not an object, or holds what cannot be stored.
+        """
+        data = self.json_value()
+        if data is not None and not isinstance(data, dict):
+            raise BadRequest(f"Invalid JSON data: {str(data)[:100]}")
+        return data
+
+    def json_value(self) -> Any:
+        """Return the JSON value that was sent, or None when the body is empty.
+
+        Raises BadRequest when it is not JSON or holds what cannot be stored.
         """
         raw = self.request.body.read()
         if not raw.strip():
             return None
         try:
             data = json.loads(raw)
+            if b"\\u" in raw:
+                json.dumps(data, ensure_ascii=False).encode()  # half a character is none
         except (ValueError, RecursionError) as error:
             raise BadRequest("Invalid JSON in body of request") from error
-        if not isinstance(data, dict):
-            raise BadRequest(f"Invalid JSON data: {str(data)[:100]}")
+        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
+            raise BadRequest(f"Invalid JSON in body of request: more than {MAX_DEPTH} levels deep")
         return data
 
     # -- who asks --------------------------------------------------------------------------
 
-    def authorize(self) -> None:
-        """Find out who asks and refuse whom the route is not for.
+    def authorize(self, args: Mapping[str, str]) -> None:
+        """Find out who asks and refuse whom the route is not for; ``args`` are the path's names.
 
-        Raises NeedsLogin, or Forbidden.
+        Raises NeedsLogin, Forbidden, or NotFound for a resource that the caller may not know of.
         """
         access = self.route.access
         identity = self.site.identity
         if access is not Access.PAGE:
             self.caller = identity.by_token(self.header("Authorization"))
         by_token = self.caller is not None
-        if self.caller is None:
+        if not by_token:
             self.caller = identity.by_cookie(self.jar)
-        if not by_token and self.route.xsrf and self._xsrf_due():
-            self.check_xsrf()
+            if self.caller is not None and access is Access.API and self._is_foreign_form():
+                self.caller = None
+            if self.route.xsrf and self._xsrf_due():
+                self.check_xsrf()
+        if self.caller is not None and not self._is_current(self.caller):
+            self.caller = None
         if self.caller is None:
             if access is Access.API:
                 raise Forbidden("Missing or invalid credentials.")
             if access is Access.PAGE:
                 raise NeedsLogin("Log in first.")
-        elif self.route.scopes and not any(
-            self.caller.scopes.has_any(scope) for scope in self.route.scopes
-        ):
-            raise Forbidden(
-                "Action is not authorized with current scopes; "
-                f"requires any of [{', '.join(self.route.scopes)}]"
-            )
+            return
+        self.naive_dates = self.caller.is_legacy
+        if self.route.scopes:
+            self._check_scopes(args)
+
+    def _is_current(self, caller: Caller) -> bool:
+        """Return whether the authenticator still stands by the caller."""
+        if caller.user is None or (caller.token is not None and caller.token.server_id is not None):
+            return True
+        return self.site.refresher.is_current(self, caller.user)
+
+    def check_before_start(self, user: User) -> None:
+        """Raise Forbidden if the user must log in again before a server of theirs starts."""
+        if not self.site.authenticator.refresh_pre_spawn:
+            return
+        if not self.site.refresher.is_current(self, user, now=True):
+            raise Forbidden(f"The login of {user.name} is no longer good; log in again.")
+
+    def _check_scopes(self, args: Mapping[str, str]) -> None:
+        """Raise unless the caller holds one of the route's scopes for what the path names."""
+        route, held = self.route, self.caller.scopes
+        if route.on == SOME:
+            if any(held.has_any(scope) for scope in route.scopes):
+                return
+        else:
+            resource = RESOURCES[route.on](args) if route.on else {}
+            if any(held.allows(scope, **resource) for scope in route.scopes):
+                return
+            if resource and any(held.has_any(scope) for scope in route.scopes):
+                raise NotFound()  # as for what does not exist
+        raise Forbidden(
+            "Action is not authorized with current scopes; "
+            f"requires any of [{', '.join(route.scopes)}]"
+        )
+
+    def _is_foreign_form(self) -> bool:
+        """Return whether this is a POST that a form of any site could have sent."""
+        if self.method != "POST":
+            return False
+        kind = self.header("Content-Type").lower()
+        return bool(kind) and not any(
+            part.strip().startswith("application/json") for part in kind.split(";")
+        )
 
     def _xsrf_due(self) -> bool:
         """Return whether this request must prove that it comes from our own page.
@@ -184,6 +263,12 @@ class Context:
         if not valid or not tokens.same_secret(sent, valid):
             raise Forbidden("XSRF cookie does not match the _xsrf argument; load the page again")
 
+    def check_post_of_login(self) -> None:
+        """Raise Forbidden unless a POST that a login cookie vouches for comes from our own page."""
+        if self._is_foreign_form():
+            raise Forbidden("Missing or invalid credentials.")
+        self.check_xsrf()
+
     def _form_xsrf(self) -> str:
         kind = self.header("Content-Type").partition(";")[0].strip().lower()
         if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
@@ -213,10 +298,42 @@ class Context:
     # -- cookies ---------------------------------------------------------------------------
 
     def set_cookie(self, name: str, value: str, **kwargs: Any) -> None:
-        self._set_cookies.append(cookies.write(name, value, secure=self.secure, **kwargs))
+        options = self._cookie_options(name, **kwargs)
+        if name in cookies.PREFIXED and self._has_host_prefix:
+            name, kwargs["path"] = cookies.HOST_PREFIX + name, "/"
+        cookie = cookies.write(name, value, secure=self.secure, options=options, **kwargs)
+        self._set_cookies.append(cookie)
 
-    def clear_cookie(self, name: str, path: str) -> None:
-        self._set_cookies.append(cookies.clear(name, path=path, secure=self.secure))
+    def clear_cookie(self, name: str, path: str, **kwargs: Any) -> None:
+        options = self._cookie_options(name, **kwargs)
+        if name in cookies.PREFIXED and self._has_host_prefix:
+            name, path = cookies.HOST_PREFIX + name, "/"
+        cookie = cookies.clear(name, path=path, secure=self.secure, options=options, **kwargs)
+        self._set_cookies.append(cookie)
+
+    def _cookie_options(
+        self, name: str, domain: str = "", max_age_s: float | None = None, **_others: Any
+    ) -> dict[str, Any]:
+        """Return what the administrator wants of a cookie.
+
+        What the hub itself has to say of this one goes before ``cookie_options``, and
+        ``xsrf_cookie_kwargs`` before all.
+        """
+        settings = self.site.settings
+        ours = {"path": True, "domain": domain, "max_age": max_age_s, "expires_days": max_age_s}
+        options = {
+            key: value for key, value in settings.cookie_options.items() if not ours.get(key)
+        }
+        return options | (settings.xsrf_cookie_kwargs if name == cookies.XSRF else {})
+
+    def set_session_id(self, value: str) -> None:
+        """Give the browser the session id that servers read too, on whichever host they are."""
+        site = self.site
+        self.set_cookie(cookies.SESSION_ID, value, path=site.base_url, domain=site.hub.info.domain)
+
+    def clear_session_id(self) -> None:
+        site = self.site
+        self.clear_cookie(cookies.SESSION_ID, site.base_url, domain=site.hub.info.domain)
 
     # -- answers ---------------------------------------------------------------------------
 
@@ -232,7 +349,7 @@ class Context:
 
     def json(self, data: Any, status: int = 200) -> Any:
         """Answer with JSON; 304 when the client has exactly this already."""
-        body = json.dumps(data).encode()
+        body = json.dumps(shapes.without_zone(data) if self.naive_dates else data).encode()
         response = self.reply(body, status, "application/json")
         if status == 200 and self.method in ("GET", "HEAD"):
             etag = f'"{hashlib.sha256(body).hexdigest()[:40]}"'
@@ -249,7 +366,8 @@ class Context:
 
     def safe_next(self, target: str) -> str | None:
         """Return ``target`` as a path of this origin, or None (see :func:`minihub.urls`)."""
-        return urls.safe_next(target, (self.host, *self.site.own_hosts))
+        below = self.site.hub.info.domain
+        return urls.safe_next(target, (self.host, *self.site.own_hosts), below)
 
     def page(
         self, template: str, status: int = 200, *, original: bool = False, **namespace: Any
@@ -297,9 +415,10 @@ class Context:
     def finish(self, response: Any) -> None:
         """Add the headers that every answer carries, and the cookies set on the way."""
         site = self.site
-        api = self.path.startswith(site.api_prefix)
-        for name, value in site.headers(self.csp_nonce, api=api).items():
-            response.headers.setdefault(name, value)
+        common = site.api_headers if self.is_api else site.page_headers(self.csp_nonce)
+        headers = response.headers.dict
+        for name, values in common.items():
+            headers.setdefault(name, values)
         for cookie in self._set_cookies:
             response.add_header("Set-Cookie", cookie)
 
@@ -308,3 +427,13 @@ def _with_charset(content_type: str) -> str:
     if content_type.startswith("text/") and "charset" not in content_type:
         return content_type + "; charset=utf-8"
     return content_type
+
+
+def _depth(data: Any) -> int:
+    """Return how deep lists and objects lie in each other."""
+    deepest, level = 0, [data]
+    while level:
+        inner = [one for one in level if isinstance(one, (list, dict))]
+        deepest += bool(inner)
+        level = [v for one in inner for v in (one.values() if isinstance(one, dict) else one)]
+    return deepest

@@ -2,9 +2,11 @@
 
 Rules of this file: it turns headers and cookies into a :class:`Caller` and checks the XSRF
 secret. What the caller may do is in its ``scopes``; which route demands which is in the route
-table. A wrong token falls back to the cookie, as JupyterHub does.
+table. A wrong token falls back to the cookie, as JupyterHub does. A caller seen before costs no
+query: it is remembered, under a hash of its proof, until a write touches rights or it expires.
 
-Threads: any; one :class:`Identity` serves all requests.
+Threads: any; one :class:`Identity` serves all requests. A :class:`Caller` may be shared by several
+requests at once, and nobody changes its rows.
 """
 
 from __future__ import annotations
@@ -12,17 +14,24 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
-from .. import signing, tokens
-from ..accounts import Accounts
+from .. import clock, signing, tokens
+from ..accounts import TOKEN_ACTIVITY_STEP_S, Accounts, fingerprint
+from ..activity import Activity
 from ..models import Service, Session, Token, User
 from ..roles import Roles
 from ..scopes import Scopes
-from . import cookies
+from ..store import Cache
+from . import cookies, shapes
 
 _AUTHORIZATION = re.compile(r"(?:token|bearer)\s+(\S+)\s*", re.IGNORECASE)
+#: How many callers are remembered.
+CACHE_SIZE = 8192
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,9 @@ class Caller:
     scopes: Scopes
     token: Token | None = None
     session: Session | None = None
+    #: Names of the roles held directly, and of the groups.
+    roles: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -44,51 +56,140 @@ class Caller:
         owner = self.user if self.user is not None else self.service
         return owner.name
 
+    @cached_property
+    def view(self) -> shapes.UserView:
+        """What the caller sees of users."""
+        return shapes.UserView(self.scopes)
+
+    @cached_property
+    def scope_names(self) -> list[str]:
+        """The expanded scopes, sorted."""
+        return sorted(self.scopes.raw)
+
     @property
-    def session_id(self) -> str:
-        bearer = self.session or self.token
-        return bearer.session_id
+    def is_admin(self) -> bool:
+        """Whether the user or service is an admin, whatever this token may do."""
+        owner = self.user if self.user is not None else self.service
+        return owner.admin
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether answers are for a client of JupyterHub 0.8: dates without a zone."""
+        return (self.token is not None and self.token.legacy) or (
+            self.service is not None and self.service.legacy
+        )
+
+
+@dataclass
+class _Known:
+    """A caller who proved who they are, for how long, and when to note its activity next."""
+
+    caller: Caller
+    until: datetime | None
+    note_at: float = 0.0
 
 
 class Identity:
     """Recognises callers and forms."""
 
     def __init__(
-        self, accounts: Accounts, roles: Roles, *, secret: bytes, cookie_max_age_days: float
+        self,
+        accounts: Accounts,
+        roles: Roles,
+        activity: Activity,
+        *,
+        secret: bytes,
+        cookie_max_age_days: float,
     ) -> None:
         self.accounts = accounts
         self.roles = roles
+        self.activity = activity
         self.secret = secret
         self.cookie_max_age_days = cookie_max_age_days
+        self._callers: Cache[_Known] = Cache(accounts.store, CACHE_SIZE)
 
     def by_token(self, authorization: str | None) -> Caller | None:
         """Return whom the ``Authorization`` header proves, if anybody."""
         match = _AUTHORIZATION.fullmatch(authorization or "")
         if not match:
             return None
-        token = self.accounts.find_token(match[1])
-        if token is None:
-            return None
-        self.accounts.touch_token(token)
-        with self.accounts.store.session():
-            user, service = token.user, token.service
-        return Caller(user, service, self.roles.of_token(token), token=token)
+        plain = match[1]
+        return self._caller(fingerprint(plain), lambda: self._read_token(plain))
 
-    def by_cookie(self, jar: dict[str, list[str]]) -> Caller | None:
+    def by_cookie(self, jar: dict[str, list[str]], name: str = cookies.LOGIN) -> Caller | None:
         """Return whom a validly signed login cookie proves, if anybody."""
-        for value in jar.get(cookies.LOGIN, ()):
-            key = signing.unsign(
-                self.secret, cookies.LOGIN, value, max_age_days=self.cookie_max_age_days
-            )
-            login = self.accounts.login(key) if key else None
-            if login is not None:
-                scopes = self.roles.of_user(login.user)
-                return Caller(login.user, None, scopes, session=login.session)
+        for value in jar.get(name, ()):
+            caller = self._caller((name, fingerprint(value)), self._reader(name, value))
+            if caller is not None:
+                return caller
         return None
 
-    def sign_login(self, key: str) -> str:
-        """Return the login cookie's value for a session's key."""
-        return signing.sign(self.secret, cookies.LOGIN, key)
+    def of_user(self, user: User) -> Caller:
+        """Return the user as a caller who proved it in a way that leaves no trace."""
+        rights = self.roles.rights_of_user(user)
+        return Caller(user, None, rights.scopes, roles=rights.roles, groups=rights.groups)
+
+    def _caller(self, key: Any, read: Callable[[], _Known | None]) -> Caller | None:
+        known = self._callers.get(key, read)
+        if known is None or (known.until is not None and known.until <= clock.utcnow()):
+            return None
+        now = clock.monotonic()
+        if now >= known.note_at:
+            known.note_at = now + TOKEN_ACTIVITY_STEP_S
+            self._note(known.caller)
+        return known.caller
+
+    def _note(self, caller: Caller) -> None:
+        """Note that the caller is active; a server's own requests do not make its user active."""
+        if caller.token is not None:
+            self.accounts.touch_token(caller.token)
+        if caller.user is not None and (caller.token is None or caller.token.server_id is None):
+            self.activity.user(caller.user.id, clock.utcnow())
+
+    def _read_token(self, plain: str) -> _Known | None:
+        token = self.accounts.find_token(plain)
+        if token is None:
+            return None
+        with self.accounts.store.session():
+            user, service = token.user, token.service
+        rights = (
+            self.roles.rights_of_user(user)
+            if user is not None
+            else self.roles.rights_of_service(service)
+        )
+        caller = Caller(
+            user,
+            service,
+            self.roles.of_token(token),
+            token=token,
+            roles=rights.roles,
+            groups=rights.groups,
+        )
+        return _Known(caller, clock.parse(token.expires_at) if token.expires_at else None)
+
+    def _reader(self, name: str, value: str) -> Callable[[], _Known | None]:
+        def read() -> _Known | None:
+            key = signing.unsign(self.secret, name, value, max_age_days=self.cookie_max_age_days)
+            login = self.accounts.login(key) if key else None
+            if login is None:
+                return None
+            rights = self.roles.rights_of_user(login.user)
+            caller = Caller(
+                login.user,
+                None,
+                rights.scopes,
+                session=login.session,
+                roles=rights.roles,
+                groups=rights.groups,
+            )
+            lifetime = timedelta(seconds=self.accounts.session_lifetime_s)
+            return _Known(caller, clock.parse(login.session.created) + lifetime)
+
+        return read
+
+    def sign_login(self, key: str, name: str = cookies.LOGIN) -> str:
+        """Return the value of a login cookie for a session's key, good under that name alone."""
+        return signing.sign(self.secret, name, key)
 
     # -- forms -----------------------------------------------------------------------------
 

@@ -11,39 +11,23 @@ from __future__ import annotations
 import logging
 import pwd
 import uuid
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
-from .. import aio
+from .. import aio, metrics
 from ..auth.results import InvalidUser, NotAllowed
 from ..errors import AuthError, Forbidden
 from ..logs import safe
-from ..models import Group, GroupMember, User
-from ..spawner import UserInfo
-from ..urls import is_local_path
+from ..models import User
 from . import cookies
 from .context import Context
+from .handler import HandlerView
+from .landing import next_url
+from .refresh import take_over
 from .routing import Access, Routes
 
 log = logging.getLogger("minihub.login")
 routes = Routes()
-
-
-def next_url(ctx: Context, user: User) -> str:
-    """Return where a person goes after logging in."""
-    site = ctx.site
-    target = ctx.safe_next(ctx.query.get("next") or ctx.form.get("next") or "")
-    if target and not is_local_path(target, site.hub_prefix + "login"):
-        return target
-    return own_server_url(ctx, user)
-
-
-def own_server_url(ctx: Context, user: User) -> str:
-    """Return the way to a person's own server: the server if it runs, else its start."""
-    if ctx.site.hub.server(user).ready:
-        return ctx.site.hub.server_url(user.name)
-    return ctx.site.hub_prefix + "spawn"
 
 
 def start_session(ctx: Context, user: User) -> None:
@@ -55,7 +39,11 @@ def start_session(ctx: Context, user: User) -> None:
     ctx.set_cookie(
         cookies.LOGIN, site.identity.sign_login(key), path=site.hub_prefix, max_age_s=lifetime
     )
-    ctx.set_cookie(cookies.SESSION_ID, session_id, path=site.base_url)
+    ctx.set_session_id(session_id)
+    if site.hub.services.any_legacy():
+        value = site.identity.sign_login(key, cookies.SERVICES)
+        path = site.base_url + "services"
+        ctx.set_cookie(cookies.SERVICES, value, path=path, max_age_s=lifetime)
     ctx.clear_cookie(cookies.XSRF, site.hub_prefix)  # the next page makes one for this login
 
 
@@ -76,6 +64,7 @@ def login_page(ctx: Context, status: int = 200, **namespace: Any) -> Any:
 @routes.add("GET", "login", access=Access.PUBLIC)
 def login_form(ctx: Context) -> Any:
     """Show the login form, or go on when there is nothing to ask."""
+    metrics.count("login.request")
     if "owner" in ctx.query:
         return owner_page(ctx, ctx.query["owner"])
     if ctx.caller is not None and ctx.caller.session is not None:
@@ -108,21 +97,20 @@ def authenticate(ctx: Context, data: dict[str, str] | None) -> Any:
     ``data`` are the form's fields, None where the authenticator asks for none.
     """
     site = ctx.site
-    handler = SimpleNamespace(
-        request=SimpleNamespace(remote_ip=ctx.remote_ip, headers=ctx.request.headers),
-        custom_login_error="",
-    )
+    handler = HandlerView(ctx)
     name = (data or {}).get("username", "")
     try:
-        result = site.authenticator.get_authenticated_user(handler, data)
-        user = _known_user(ctx, result.name, result.admin)
+        with metrics.login():
+            result = site.authenticator.get_authenticated_user(handler, data)
+            user = _known_user(ctx, result.name, result.admin)
     except NotAllowed as error:
         return login_page(ctx, 403, username=name, login_error=str(error), not_allowed=True)
     except (AuthError, InvalidUser) as error:
         message = handler.custom_login_error or str(error)
         return login_page(ctx, error.status, username=name, login_error=message)
-    if result.groups is not None:
-        _set_groups(ctx, user, result.groups)
+    take_over(site.hub, user, result)
+    site.hub.auth_states.save(user.id, result.auth_state)
+    site.refresher.note_login(user)
     start_session(ctx, user)
     log.info("%s logged in from %s", user.name, safe(ctx.remote_ip))
     return ctx.redirect(next_url(ctx, user))
@@ -135,30 +123,32 @@ def _known_user(ctx: Context, name: str, admin: bool | None) -> User:
     """
     site = ctx.site
     if site.accounts.user(name) is None:
-        newcomer = UserInfo(name, admin=bool(admin), base_url=site.base_url)
+        newcomer = site.hub.person(name, admin=bool(admin))
         aio.call(site.authenticator.add_user, newcomer)
     return site.accounts.ensure_user(name, admin=admin)[0]
-
-
-def _set_groups(ctx: Context, user: User, names: list[str]) -> None:
-    """Make the user a member of exactly these groups (``Authenticator.manage_groups``)."""
-    with ctx.site.accounts.store.transaction():
-        GroupMember.delete().where(GroupMember.user == user).execute()
-        for name in sorted(set(names)):
-            group, _created = Group.get_or_create(name=name)
-            GroupMember.create(group=group, user=user)
 
 
 @routes.add("GET", "logout", access=Access.PUBLIC)
 def logout(ctx: Context) -> Any:
     """End this login and everything that came out of it."""
+    metrics.count("logout")
+    with metrics.timed("logout_duration_seconds"):
+        return _log_out(ctx)
+
+
+def _log_out(ctx: Context) -> Any:
     site = ctx.site
     if ctx.caller is not None and ctx.caller.session is not None:
         site.accounts.end_session(ctx.caller.session)
         log.info("%s logged out", ctx.caller.name)
+        if site.options.shutdown_on_logout:
+            for server in site.hub.servers_of(ctx.caller.user).values():
+                site.hub.stop_server(server, why=f"{ctx.caller.name} logged out")
     ctx.clear_cookie(cookies.LOGIN, site.hub_prefix)
     ctx.clear_cookie(cookies.XSRF, site.hub_prefix)
-    ctx.clear_cookie(cookies.SESSION_ID, site.base_url)
+    ctx.clear_session_id()
+    if site.hub.services.any_legacy():
+        ctx.clear_cookie(cookies.SERVICES, site.base_url + "services")
     if site.authenticator.auto_login:
         ctx.caller = None
         return ctx.page("logout.html")
@@ -206,7 +196,7 @@ def become_owner(ctx: Context, code: str) -> Any:
         name = _name_of(link.uid)
     name = site.authenticator.normalize_username(name)
     try:
-        aio.call(site.authenticator.add_user, UserInfo(name, admin=True, base_url=site.base_url))
+        aio.call(site.authenticator.add_user, site.hub.person(name, admin=True))
     except InvalidUser as error:
         return owner_page(ctx, code, 400, str(error))
     user = site.accounts.spend_owner_link(code, name)

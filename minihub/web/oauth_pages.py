@@ -10,23 +10,18 @@ Threads: waitress's.
 from __future__ import annotations
 
 import logging
-import re
 from typing import Any
 
 from .. import scopes as scope_table
 from ..errors import Forbidden
 from ..models import OAuthClient, Token
-from ..oauth import AuthorizationRequest, OAuthRedirect
-from ..scopes import Scopes
+from ..oauth import IDENTIFY_SCOPES, AuthorizationRequest, OAuthRedirect
 from . import cookies
-from .context import SAFE_METHODS, Context, NeedsLogin
+from .context import Context
 from .routing import Access, Routes
 
 log = logging.getLogger("minihub.oauth")
 routes = Routes()
-
-_ACCESS_SERVER = re.compile(r"access:servers!server=([^/]+)/(.*)")
-_ACCESS_SERVICE = re.compile(r"access:services!service=(.+)")
 
 
 def _uri(ctx: Context) -> str:
@@ -36,36 +31,48 @@ def _uri(ctx: Context) -> str:
 
 def _may_enter(ctx: Context, client: OAuthClient) -> bool:
     """Return whether the caller holds access to the server or service the client stands for."""
-    for scope in client.allowed_scopes:
-        if match := _ACCESS_SERVER.fullmatch(scope):
-            owner, server = match[1], f"{match[1]}/{match[2]}"
-            return ctx.allows("access:servers", user=owner, server=server)
-        if match := _ACCESS_SERVICE.fullmatch(scope):
-            return ctx.allows("access:services", service=match[1])
-    return False
+    scope, kind, name = scope_table.split(client.access)
+    return bool(kind) and ctx.allows(scope, **{kind: name})
 
 
 def _is_own_server(ctx: Context, client: OAuthClient) -> bool:
-    own = f"access:servers!server={ctx.caller.name}/"
-    return any(scope.startswith(own) for scope in client.allowed_scopes)
+    return client.access.startswith(f"access:servers!server={ctx.caller.name}/")
 
 
-def _confirmed_before(ctx: Context, asked: AuthorizationRequest) -> bool:
-    """Return whether the caller holds a token of this client that covers what it asks."""
+def _needed(client: OAuthClient) -> set[str]:
+    """Return what every token for this client may do: know its owner, and enter."""
+    return {client.access, *IDENTIFY_SCOPES}
+
+
+def _grantable(ctx: Context, asked: AuthorizationRequest) -> list[str]:
+    """Return what the client asks for, as far as the caller holds any of it, and what it needs.
+
+    Never nothing, for which the protocol's library would put all that the client may ask for.
+    """
+    held, needed = ctx.caller.scopes, _needed(asked.client)
+    granted = {
+        scope
+        for scope in asked.scopes
+        if scope == "inherit"
+        or any(held.has_any(scope_table.split(one)[0]) for one in _expanded(ctx, scope))
+    }
+    return sorted(granted | needed)
+
+
+def _expanded(ctx: Context, scope: str) -> frozenset[str]:
+    return scope_table.expand([scope], ctx.caller.name)
+
+
+def _confirmed_before(ctx: Context, client: OAuthClient, scopes: list[str]) -> bool:
+    """Return whether the caller holds a token of this client that covers these scopes."""
     with ctx.site.accounts.store.session():
-        held = Token.select().where(
-            Token.user == ctx.caller.user, Token.oauth_client == asked.client
-        )
-        return any(set(asked.scopes) <= set(token.scopes) for token in held)
+        held = Token.select().where(Token.user == ctx.caller.user, Token.oauth_client == client)
+        return any(set(scopes) <= set(token.scopes) for token in held)
 
 
-@routes.add("GET POST", "api/oauth2/authorize", access=Access.PUBLIC)
+@routes.add("GET POST", "api/oauth2/authorize", access=Access.PAGE)
 def authorize(ctx: Context) -> Any:
     """Send a logged-in person back to a client with a code, after their consent if needed."""
-    if ctx.caller is None or ctx.caller.session is None:
-        if ctx.method not in SAFE_METHODS:
-            raise Forbidden("Log in first.")
-        raise NeedsLogin("Log in first.")
     try:
         asked = ctx.site.hub.oauth.validate_authorization(_uri(ctx))
     except OAuthRedirect as error:
@@ -73,44 +80,42 @@ def authorize(ctx: Context) -> Any:
     if not _may_enter(ctx, asked.client):
         log.warning("%s may not enter %s", ctx.caller.name, asked.client.identifier)
         raise Forbidden(f"You do not have permission to access {asked.client.description}")
+    scopes = _grantable(ctx, asked)
     if ctx.method == "POST":
-        given = set(ctx.form_lists.get("scopes", []))
-        return _approve(ctx, [scope for scope in asked.scopes if scope in given])
+        given = {*ctx.form_lists.get("scopes", []), *_needed(asked.client)}
+        return _approve(ctx, [scope for scope in scopes if scope in given])
     if (
         _is_own_server(ctx, asked.client)
         or ctx.site.hub.services.skips_confirmation(asked.client.identifier)
-        or _confirmed_before(ctx, asked)
+        or _confirmed_before(ctx, asked.client, scopes)
     ):
-        return _approve(ctx, asked.scopes)
-    return _consent(ctx, asked)
+        return _approve(ctx, scopes)
+    return _consent(ctx, asked.client, scopes)
 
 
 def _approve(ctx: Context, scopes: list[str]) -> Any:
     session_id = ctx.caller.session.session_id
     if not cookies.session_id(ctx.jar):
-        ctx.set_cookie(cookies.SESSION_ID, session_id, path=ctx.site.base_url)
+        ctx.set_session_id(session_id)
     location = ctx.site.hub.oauth.approve(
         _uri(ctx), user=ctx.caller.user, session_id=session_id, scopes=scopes
     )
     return ctx.redirect(location)
 
 
-def _consent(ctx: Context, asked: AuthorizationRequest) -> Any:
-    held: Scopes = ctx.caller.scopes
+def _consent(ctx: Context, client: OAuthClient, scopes: list[str]) -> Any:
+    name = ctx.caller.name
     descriptions = [
-        {"scope": scope, "description": scope_table.describe(scope), "filter": ""}
-        for scope in asked.scopes
+        {"scope": scope, "description": scope_table.describe(scope, name), "filter": ""}
+        for scope in scopes
+        if scope not in _needed(client)
     ]
     return ctx.page(
         "oauth.html",
-        oauth_client={
-            "identifier": asked.client.identifier,
-            "description": asked.client.description,
-        },
+        oauth_client={"identifier": client.identifier, "description": client.description},
         scope_descriptions=descriptions,
-        allowed_scopes=asked.scopes,
+        allowed_scopes=scopes,
         role_names=[],
-        held_scopes=sorted(held.raw),
     )
 
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from .. import aio
+from .. import aio, metrics
 from ..errors import BadRequest, NotFound, SpawnError
 from ..models import Server as ServerRow
 from ..models import User
 from ..server import Server, State
-from ..spawner import Spawner, UserInfo
-from ..urls import escape_name, server_name_problem
+from ..spawner import Spawner
+from ..urls import escape_name, escape_path, server_name_problem
+from .api_servers import check_new_name
 from .context import SAFE_METHODS, Context
 from .identity import wants_json
-from .login import own_server_url
 from .routing import Access, Routes
 
 routes = Routes()
@@ -55,20 +55,13 @@ def server_facts(ctx: Context, server: Server, row: ServerRow | None) -> dict[st
         "active": server.active,
         "pending": server.pending,
         "failed": server.failure is not None,
+        "notice": server.notice.text if server.notice else "",
         "url": ctx.site.hub.server_url(user, name),
         "last_activity": row.last_activity if row else None,
         "start_url": hub_path(ctx, "spawn", user, name),
         "stop_url": hub_path(ctx, "stop", user, name),
         "spawn_pending_url": hub_path(ctx, "spawn-pending", user, name),
     }
-
-
-@routes.add("GET", "", access=Access.PUBLIC)
-def root(ctx: Context) -> Any:
-    """Send people where they are most likely to want to go."""
-    if ctx.caller is None or ctx.caller.user is None:
-        return ctx.to_login()
-    return ctx.redirect(own_server_url(ctx, ctx.caller.user))
 
 
 @routes.add("GET", "home", access=Access.PAGE)
@@ -89,6 +82,7 @@ def home(ctx: Context) -> Any:
         spawn_url=hub_path(ctx, "spawn", user.name),
         allow_named_servers=ctx.site.options.allow_named_servers,
         new_server_url=ctx.site.hub_prefix + "new-server",
+        named_server_limit_per_user=ctx.site.named_server_limit(ctx),
     )
 
 
@@ -125,6 +119,8 @@ def spawn(ctx: Context, user_name: str = "", server_name: str = "") -> Any:
         return ctx.redirect(_after_start(ctx, server))
     if server.active:
         return ctx.redirect(_pending_url(ctx, server))
+    if server_name:
+        check_new_name(ctx, user, server_name, server_name)
     spawner = _spawner_for_form(ctx, user, server_name)
     form = spawner.get_options_form()
     if ctx.method == "GET" and form:
@@ -140,6 +136,7 @@ def spawn(ctx: Context, user_name: str = "", server_name: str = "") -> Any:
             options = aio.call(spawner.options_from_query, query)
     except (ValueError, SpawnError) as error:
         return _options_page(ctx, server, form, str(error), 400)
+    ctx.check_before_start(user)
     ctx.site.hub.start_server(user, server_name, user_options=options)
     ctx.site.hub.server(user, server_name).wait_settled(INSTANT_FAILURE_S)
     return ctx.redirect(_pending_url(ctx, server))
@@ -154,7 +151,7 @@ def _options_page(
         spawner_options_form=form,
         error_message=error,
         url=ctx.path_and_query,
-        for_user=UserInfo(server.user_name),
+        for_user=ctx.site.hub.person(server.user_name),
         server_name=server.name,
     )
 
@@ -188,7 +185,7 @@ def spawn_pending(ctx: Context, user_name: str, server_name: str = "") -> Any:
             display_name=server_name,
         )  # fmt: skip
     if not server.active:
-        return _not_running(ctx, server, 500 if server.failure else 200)
+        return _not_running(ctx, server, server.failure.status if server.failure else 200)
     kind = f"servers/{escape_name(server_name)}" if server_name else "server"
     return ctx.page(
         "spawn_pending.html",
@@ -219,7 +216,8 @@ def _not_running(ctx: Context, server: Server, status: int) -> Any:
         failed_html_message="",
         log_tail=failure.log_tail if failure else [],
         hint=failure.hint if failure else "",
-        implicit_spawn_seconds=0,
+        notice=server.notice.text if server.notice else "",
+        implicit_spawn_seconds=ctx.site.options.implicit_spawn_seconds,
     )
 
 
@@ -255,9 +253,12 @@ def user_server(ctx: Context, user_name: str, rest: str = "") -> Any:
     if ctx.caller is None:
         if api_like or ctx.method not in SAFE_METHODS:
             return _gone_json(ctx, user_name, "")
+        metrics.count("redirects.user_to_login")
         return ctx.to_login()
     user = site.accounts.user(user_name)
     server_name, inner = _split_server(ctx, user, rest) if user else ("", rest)
+    if user_name != ctx.caller.name:
+        metrics.count("redirects.user_to_user")
     access = {"user": user_name, "server": f"{user_name}/{server_name}"}
     if user is None or not ctx.allows("access:servers", **access):
         raise NotFound()
@@ -271,15 +272,11 @@ def user_server(ctx: Context, user_name: str, rest: str = "") -> Any:
     query = f"?{ctx.query_string}" if ctx.query_string else ""
     target = urlencode({"next": path + query})
     if server.active or server.failure:
+        metrics.count("redirects.user_spawn_pending")
         pending = hub_path(ctx, "spawn-pending", user_name, server_name)
         return ctx.redirect(f"{pending}?{target}", 303)
     ctx.query["next"] = path + query
-    return _not_running(ctx, server, 424)
-
-
-def escape_path(path: str) -> str:
-    """Return a path for use in a URL, slashes kept."""
-    return "/".join(escape_name(part) for part in path.split("/"))
+    return _not_running(ctx, server, ctx.site.stopped_status)
 
 
 def _again(ctx: Context, server: Server, path: str) -> Any:
@@ -289,25 +286,15 @@ def _again(ctx: Context, server: Server, path: str) -> Any:
     if times >= ctx.site.user_redirect_limit:
         advice = "Stop the server on the home page and start it again."
         return ctx.site.error_page(ctx, 500, "Redirect loop detected.", hint=advice)
-    ctx.site.hub.proxy_add(server)
+    ctx.site.hub.routes.add_server(server)
+    metrics.count("redirects.user_after_login")
     return ctx.redirect(f"{path}?{urlencode({**ctx.query, 'redirects': times + 1})}")
 
 
 def _gone_json(ctx: Context, user_name: str, server_name: str) -> Any:
     path = ctx.site.hub.server_url(user_name, server_name)
-    start = f"{ctx.scheme}://{ctx.host}{hub_path(ctx, 'spawn', user_name, server_name)}"
+    start = f"{ctx.origin}{hub_path(ctx, 'spawn', user_name, server_name)}"
     message = f"JupyterHub server no longer running at {path}. Restart the server at {start}"
-    response = ctx.json({"message": message}, 424)
+    response = ctx.json({"message": message}, ctx.site.stopped_status)
     response.set_header("Retry-After", "30")
     return response
-
-
-@routes.add("GET", "user-redirect/<rest:path>", "user-redirect/", access=Access.PAGE)
-def user_redirect(ctx: Context, rest: str = "") -> Any:
-    """Send a link that everybody shares to the caller's own server."""
-    name = ctx.caller.name
-    query = f"?{ctx.query_string}" if ctx.query_string else ""
-    target = ctx.site.hub.server_url(name) + escape_path(rest) + query
-    if ctx.site.hub.server(ctx.caller.user).ready:
-        return ctx.redirect(target)
-    return ctx.redirect(f"{hub_path(ctx, 'spawn', name)}?{urlencode({'next': target})}")

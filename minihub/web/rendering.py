@@ -84,6 +84,7 @@ DEFAULTS: dict[str, Any] = {
     "failed_message": "",
     "failed_html_message": "",  # markup
     "hint": "",
+    "notice": "",  # what happened to the last run, such as that it used too much memory
     "implicit_spawn_seconds": 0,
     "log_tail": (),
     # -- token.html --
@@ -97,6 +98,12 @@ DEFAULTS: dict[str, Any] = {
     "oauth_client": None,  # object or dict: identifier, description
     "role_names": (),
     "scope_descriptions": (),  # dicts: scope, description, filter
+    # -- accept-share.html --
+    "code": "",
+    "owner": None,  # object or dict: name
+    "spawner": None,  # object or dict: name, display_name
+    "spawner_ready": False,
+    "spawner_url": "",
     # -- admin.html --
     "users": (),  # dicts: name, admin, created, last_activity, servers
     "total_users": None,

@@ -13,23 +13,40 @@ import logging
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import bottle
 
-from .. import JUPYTERHUB_VERSION, __version__, clock
+from .. import JUPYTERHUB_VERSION, __version__, addresses, aio, clock, metrics, urls
 from ..accounts import Accounts
-from ..errors import AuthError, MinihubError, NotFound, RequestError, SpawnError
+from ..errors import (
+    AuthError,
+    MethodNotAllowed,
+    MinihubError,
+    NotFound,
+    RequestError,
+    SpawnError,
+)
 from ..hub import Hub
 from ..logs import safe
 from ..models import User
-from .context import Context, NeedsLogin
+from ..people import People
+from ..websettings import WebSettings
+from .context import SAFE_METHODS, Context, NeedsLogin
+from .forwarded import Trust
+from .handler import HandlerView
 from .identity import Identity
+from .refresh import Refresher
 from .rendering import Renderer, TemplateError
-from .routing import Access, Route, Routes
+from .routing import WHOLE, Access, Route, Routes
 
 log = logging.getLogger("minihub.web")
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+#: Every path there is, also one with a line break in it.
+ANYTHING = r"<path:re:[\s\S]*>"
+#: What the metrics tell apart; whoever asks could else make rows without end.
+KNOWN_METHODS = frozenset({*METHODS, "HEAD", "OPTIONS"})
 #: Requests with a larger body are refused; nothing the hub takes comes near it.
 MAX_BODY_BYTES = 10 * 1024 * 1024
 
@@ -44,42 +61,76 @@ class Site:
         accounts: Accounts,
         identity: Identity,
         renderer: Renderer,
-        settings: dict[str, Any],
+        settings: WebSettings,
+        shutdown: Callable[..., None],
         own_hosts: Iterable[str] = (),
     ) -> None:
-        """``settings``: the keys of ``tornado_settings`` that have a meaning here."""
+        """``shutdown(proxy=…, servers=…)`` ends the hub; what is not None goes before the
+        configuration.
+        """
         self.hub = hub
         self.accounts = accounts
         self.identity = identity
         self.renderer = renderer
+        self.shutdown = shutdown
+        self.people = People(hub)
         self.authenticator = hub.authenticator
         self.options = hub.options
         self.base_url: str = hub.info.base_url
         self.hub_prefix = self.base_url + "hub/"
         self.api_prefix = self.hub_prefix + "api"
+        self._api_root = self.api_prefix + "/"
         self.own_hosts = tuple(own_hosts)
-        self.slow_spawn_timeout_s = float(settings.get("slow_spawn_timeout", 10))
-        self.slow_stop_timeout_s = float(settings.get("slow_stop_timeout", 10))
-        self.user_redirect_limit = int(settings.get("user_redirect_limit", 4))
-        self._headers = dict(settings.get("headers") or {})
-        self._report = settings.get("csp_report_uri", self.hub_prefix + "security/csp-report")
+        #: The status of what is asked of a server that does not run.
+        self.stopped_status = 503 if self.options.use_legacy_stopped_server_status_code else 424
+        self.refresher = Refresher(hub)
+        self.trust = Trust(hub.options.trusted_downstream_ips)
+        place = urlsplit(hub.info.public_url)
+        #: ``scheme://host[:port]`` of the public site where that is known, else empty.
+        self.public_origin = f"{place.scheme}://{place.netloc}" if place.netloc else ""
+        #: How browsers reach the site where that is known, else empty.
+        self.public_scheme = place.scheme
+        if not self.public_scheme and addresses.scheme(self.options) == "https":
+            self.public_scheme = "https"
+        self.settings = settings
+        self.slow_spawn_timeout_s = settings.slow_spawn_timeout_s
+        self.slow_stop_timeout_s = settings.slow_stop_timeout_s
+        self.user_redirect_limit = settings.user_redirect_limit
+        self._headers = dict(settings.headers)
+        self._report = settings.csp_report_uri or self.hub_prefix + "security/csp-report"
+        #: The headers of every answer of the API.
+        self.api_headers = self._common("default-src 'none'", {
+            "Access-Control-Allow-Headers": "accept, content-type, authorization"
+        })  # fmt: skip
+
+    def is_api_path(self, path: str) -> bool:
+        """Return whether a path is the API's root or lies below it."""
+        return path.startswith(self._api_root) or path == self.api_prefix
 
     def login_url(self) -> str:
         return self.authenticator.login_url(self.hub_prefix)
+
+    def named_server_limit(self, ctx: Context) -> int:
+        """Return how many named servers the caller may have; 0 for any number."""
+        limit = self.options.named_server_limit_per_user
+        if not callable(limit):
+            return limit
+        return int(aio.call(limit, HandlerView(ctx)))
 
     def page_user(self, user: User) -> Any:
         """Return a user as templates see one."""
         return self.hub.user_info(user)
 
-    def headers(self, csp_nonce: str, *, api: bool) -> dict[str, str]:
-        """Return the headers of every answer; ``tornado_settings['headers']`` come last."""
-        if api:
-            policy = "default-src 'none'"
-        else:
-            policy = (
-                f"default-src 'self'; script-src 'self' 'nonce-{csp_nonce}'; "
-                "img-src 'self' data:; object-src 'none'; base-uri 'none'"
-            )
+    def page_headers(self, csp_nonce: str) -> dict[str, list[str]]:
+        """Return the headers of every page; ``tornado_settings['headers']`` come last."""
+        return self._common(
+            f"default-src 'self'; script-src 'self' 'nonce-{csp_nonce}'; "
+            "img-src 'self' data:; object-src 'none'; base-uri 'none'",
+            {},
+        )
+
+    def _common(self, policy: str, more: dict[str, str]) -> dict[str, list[str]]:
+        """Return headers as an answer of bottle's holds them, so that adding them costs little."""
         headers = {
             "X-JupyterHub-Version": JUPYTERHUB_VERSION,
             "X-Minihub-Version": __version__,
@@ -88,10 +139,10 @@ class Site:
             "Content-Security-Policy": (
                 f"frame-ancestors 'none'; report-uri {self._report}; {policy}"
             ),
+            **more,
+            **self._headers,
         }
-        if api:
-            headers["Access-Control-Allow-Headers"] = "accept, content-type, authorization"
-        return headers | self._headers
+        return bottle.HeaderDict(headers).dict
 
     # -- errors ----------------------------------------------------------------------------
 
@@ -102,7 +153,7 @@ class Site:
         # What a database or a template says of itself is for the log, not for visitors.
         told = isinstance(error, (RequestError, SpawnError, AuthError)) or error.status < 500
         message = str(error) if told else "The hub met an error; its log has more."
-        if ctx.path.startswith(self.api_prefix):
+        if ctx.path.startswith(self.api_prefix) and ctx.route.access is not Access.PAGE:
             response = ctx.json({"status": error.status, "message": message}, error.status)
         else:
             response = self.error_page(ctx, error.status, message)
@@ -132,18 +183,26 @@ class Site:
         for table in tables:
             for route in table:
                 app.route(self.hub_prefix + route.path, route.method, self._endpoint(route))
-        anything = Route("ANY", "", _Elsewhere(app), Access.PUBLIC, (), xsrf=False)
-        for rule in (self.base_url + "<path:re:.*>", "/<path:re:.*>"):
+        elsewhere = _Elsewhere(app)
+        anything = Route("ANY", "", elsewhere, Access.PUBLIC, (), WHOLE, xsrf=False, head=True)
+        for rule in (self.base_url + ANYTHING, "/" + ANYTHING):
             app.route(rule, "ANY", self._endpoint(anything))
         return app
 
     def _endpoint(self, route: Route) -> Callable[..., Any]:
+        name = getattr(route.handler, "__name__", type(route.handler).__name__)
+        handler_name = f"{route.handler.__module__}.{name}"
+
         def endpoint(**args: str) -> Any:
             began = clock.monotonic()
             ctx = Context(self, bottle.request, route)
             try:
-                ctx.authorize()
-                response = route.handler(ctx, **args)
+                if ctx.method == "HEAD" and not route.head:
+                    raise _NoHead(route.method)
+                response = self._misplaced(ctx)
+                if response is None:
+                    ctx.authorize(args)
+                    response = route.handler(ctx, **args)
             except MinihubError as error:
                 if error.status >= 500:
                     log.error("%s %s: %s", ctx.method, safe(ctx.path), error)
@@ -155,6 +214,14 @@ class Site:
                 log.exception("%s %s failed", ctx.method, safe(ctx.path))
                 response = self.error(ctx, MinihubError("an unexpected error"))
             ctx.finish(response)
+            took_s = clock.monotonic() - began
+            metrics.observe(
+                "request_duration_seconds",
+                took_s,
+                method=ctx.method if ctx.method in KNOWN_METHODS else "OTHER",
+                handler=handler_name,
+                code=response.status_code,
+            )
             if log.isEnabledFor(logging.INFO):
                 log.info(
                     "%s %s %s (%s@%s) %.1fms",
@@ -163,11 +230,23 @@ class Site:
                     safe(ctx.path),
                     ctx.caller.name if ctx.caller else "",
                     safe(ctx.remote_ip),
-                    (clock.monotonic() - began) * 1000,
+                    took_s * 1000,
                 )
             return response
 
         return endpoint
+
+    def _misplaced(self, ctx: Context) -> Any:
+        """Send a page that was asked for on a user's host to the hub's own; None elsewhere.
+
+        Whoever owns a host may run scripts there, so nobody is to log in on it.
+        """
+        domain = self.hub.info.domain
+        if not domain or ctx.is_api or not urls.host_name(ctx.host).endswith("." + domain):
+            return None
+        if ctx.method not in SAFE_METHODS:
+            raise NotFound()
+        return ctx.redirect(self.hub.info.public_host + ctx.path_and_query)
 
 
 class _Refused(RequestError):
@@ -178,6 +257,13 @@ class _Refused(RequestError):
         super().__init__(message)
 
 
+class _NoHead(MethodNotAllowed):
+    """Raised for HEAD on what is answered to GET alone."""
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__("Method Not Allowed", headers={"Allow": allowed})
+
+
 class _Elsewhere:
     """Answers what no route matches."""
 
@@ -186,8 +272,8 @@ class _Elsewhere:
 
     def __call__(self, ctx: Context, path: str) -> Any:
         site = ctx.site
-        if ctx.path.startswith(site.api_prefix) and ctx.method == "OPTIONS":
-            return ctx.reply(b"")
+        if ctx.is_api and ctx.method == "OPTIONS":
+            return ctx.reply(b"", content_type="application/json")
         if not ctx.path.startswith(site.hub_prefix):
             return self._outside(ctx)
         allowed = [method for method in METHODS if self._matches(ctx, method)]
@@ -195,7 +281,7 @@ class _Elsewhere:
             response = site.error(ctx, _Refused("Method Not Allowed", 405))
             response.set_header("Allow", ", ".join(allowed))
             return response
-        raise NotFound("Not Found" if ctx.path.startswith(site.api_prefix) else "")
+        raise NotFound("Not Found" if ctx.is_api else "")
 
     def _matches(self, ctx: Context, method: str) -> bool:
         environ = {"PATH_INFO": ctx.request.path, "REQUEST_METHOD": method}

@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from apiworld import CONFIG, World  # noqa: E402
 from harness import HubProcess  # noqa: E402
 
 
@@ -28,13 +29,29 @@ def start_hub(tmp_path: Path) -> Iterator[Callable[..., HubProcess]]:
     """Start hubs with any configuration; all are stopped at the end of the test."""
     hubs: list[HubProcess] = []
 
-    def start(config: dict[str, Any] | None = None, *, wait: bool = True, **kw: Any) -> HubProcess:
+    def start(
+        config: dict[str, Any] | None = None,
+        *,
+        wait: bool = True,
+        ready: dict[str, Any] | None = None,
+        **kw: Any,
+    ) -> HubProcess:
         directory = kw.pop("directory", tmp_path / f"hub{len(hubs)}")
         hub = HubProcess(directory, config, **kw)
         hubs.append(hub)
-        return hub.wait_ready() if wait else hub
+        return hub.wait_ready(**(ready or {})) if wait else hub
 
     yield start
     for hub in hubs:
         if hub.process.poll() is None:
             hub.stop()
+        hub.sweep()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A hub for the REST API that all tests of one module share; each makes its own users."""
+    hub = HubProcess(tmp_path_factory.mktemp("world"), CONFIG).wait_ready()
+    yield World(hub)
+    assert hub.stop() == 0, hub.text
+    assert "Traceback" not in hub.text, hub.text

@@ -235,7 +235,8 @@ def test_unprivileged_hub_checks_its_own_users_password_only(service, name):
 
 
 def test_system_user_is_created_by_the_default_command():
-    from minihub.auth.base import InvalidUser, LocalAuthenticator
+    from minihub.auth.base import InvalidUser
+    from minihub.auth.system import LocalAuthenticator
 
     name = f"mhnew{secrets.token_hex(4)}"
     user = SimpleNamespace(name=name)

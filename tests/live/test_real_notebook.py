@@ -129,6 +129,6 @@ def test_cell_runs_in_a_real_notebook_server(start_hub, lab_bin):
 
     ada.login("ada")
     assert ada.submit("/hub/stop/ada", {}, page="/hub/home").status_code == 303
-    notebook.wait_status(424)
+    assert ada.follow("/user/ada/api/kernels").status_code == 424
     assert hub.stop() == 0, hub.text
     assert "Traceback" not in hub.text, hub.text

@@ -133,7 +133,7 @@ def test_server_becomes_ready_and_stops(make, tmp_path):
     running = psutil.Process(spawner.pid)
     assert running.cwd() == str(tmp_path / "homes" / "ada")
     assert running.environ()["JUPYTERHUB_SERVICE_URL"] == url
-    assert spawner.usage().processes == 1
+    assert len(spawner.tree.tree()) == 1
     spawner.stop()
     assert spawner.poll() == -signal.SIGINT
     assert is_gone(running.pid)

@@ -191,6 +191,7 @@ def test_old_builds_are_removed_unless_a_process_runs_from_them(probe, run, cach
     assert running.returncode == 0
 
 
+@pytest.mark.alone
 def test_everything_bundled_can_be_imported_from_a_full_build(run, public_dir, builder, contents):
     """Within the warm time that starting a hub may spend on imports."""
     modules = f"{HEAVY} pamela traitlets.config oauthlib.oauth2 playhouse.db_url".split()
@@ -357,6 +358,7 @@ def test_version_is_printed_by_the_archive_alone(pyz, run, cache, flags):
     assert not cache.exists()
 
 
+@pytest.mark.alone
 def test_version_takes_at_most_200_ms(pyz, run):
     def once() -> float:
         start = time.perf_counter()

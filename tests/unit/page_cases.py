@@ -194,6 +194,20 @@ PAGES: dict[str, list[dict]] = {
         },
         {"oauth_client": {"identifier": "service-x", "description": ""}, "user": None},
     ],
+    "accept-share.html": [
+        {
+            "code": "qSZrPYMFkqiIwVH4",
+            "owner": SimpleNamespace(name="ben"),
+            "spawner": {"name": name, "display_name": name.title(), "ready": bool(name)},
+            "spawner_ready": bool(name),
+            "spawner_url": f"/user/ben/{name}",
+            "scope_descriptions": [
+                {"scope": "access:servers", "description": "Use servers", "filter": filter_},
+            ],
+            "next_url": f"/user/ben/{name}",
+        }
+        for name, filter_ in (("", ""), ("analysis", "server ben/analysis"))
+    ],
     "logout.html": [{"user": None}],
     "admin.html": [
         {

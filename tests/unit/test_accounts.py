@@ -86,6 +86,14 @@ def test_token_is_found_until_it_expires(accounts, ada, later):
     assert accounts.find_token(token) is None
 
 
+def test_expired_tokens_leave_the_database_with_the_next_new_one(accounts, ada, later):
+    accounts.issue_token(user_id=ada.id, expires_in_s=60)
+    kept, _secret = accounts.issue_token(user_id=ada.id, expires_in_s=100)
+    later(61)
+    new, _secret = accounts.issue_token(user_id=ada.id)
+    assert [row.id for row in models.Token.select()] == [kept.id, new.id]
+
+
 @pytest.mark.parametrize("junk", ["", "x", "a" * 64, "ä" * 64, "x" * 5000, "\ud800"])
 def test_junk_is_no_token(accounts, ada, junk):
     accounts.issue_token(user_id=ada.id)

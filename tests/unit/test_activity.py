@@ -56,3 +56,28 @@ def test_small_steps_are_not_written(store, rows):
 def test_future_is_cut_to_the_present(store, rows):
     Activity(store).user(rows[0], clock.after(3000))
     assert seen(models.User, rows[0]) <= clock.now_text()
+
+
+def test_report_without_a_step_is_written_however_small(store, rows):
+    activity = Activity(store)
+    start = clock.after(-100)
+    activity.server(rows[1], rows[0], start)
+    activity.server(rows[1], rows[0], start + timedelta(seconds=1), step_s=0)
+    assert seen(models.Server, rows[1]) == clock.isoformat(start + timedelta(seconds=1))
+    activity.server(rows[1], rows[0], start, step_s=0)
+    assert seen(models.Server, rows[1]) == clock.isoformat(start + timedelta(seconds=1))
+
+
+def test_last_time_is_remembered_until_it_is_to_be_forgotten(store, rows, queries):
+    activity = Activity(store)
+    assert activity.of_user(rows[0]) is None and activity.of_server(rows[1]) is None
+    when = clock.after(-100)
+    activity.server(rows[1], rows[0], when)
+    with queries() as asked:
+        assert activity.of_user(rows[0]) == activity.of_server(rows[1]) == clock.isoformat(when)
+        activity.user(rows[0], when)
+    assert asked == []
+    with store.transaction(touches_rights=False):
+        models.User.update(last_activity=None).execute()
+    activity.forget()
+    assert activity.of_user(rows[0]) is None

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pytest
 from traitlets.config import Config
 
-from minihub.auth import base
-from minihub.auth.base import InvalidUser, LocalAuthenticator, NotAllowed
+from minihub.auth import system
+from minihub.auth.base import InvalidUser, NotAllowed
 from minihub.auth.osusers import group_ids, group_ids_of, name_of_uid, system_user
+from minihub.auth.system import LocalAuthenticator
 
 ME = name_of_uid(os.getuid())
 MY_GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -102,7 +103,7 @@ def test_failed_command_is_told_in_one_line(tmp_path):
 
 
 def test_command_that_hangs_is_ended(monkeypatch):
-    monkeypatch.setattr(base, "ADD_USER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(system, "ADD_USER_TIMEOUT_S", 0.1)
     authenticator = make(create_system_users=True, add_user_cmd=["sleep", "600", "USERNAME"])
     authenticator.add_user_cmd = [sys.executable, "-c", "import time; time.sleep(600)"]
     with pytest.raises(InvalidUser, match="timed out"):
@@ -117,10 +118,10 @@ def test_name_that_looks_like_an_option_never_reaches_the_command(tmp_path):
 
 
 def test_command_defaults_to_what_the_platform_has(monkeypatch):
-    monkeypatch.setattr(base.shutil, "which", lambda name: None)
+    monkeypatch.setattr(system.shutil, "which", lambda name: None)
     assert make().add_user_cmd == ["adduser", "-q", "--gecos", '""', "--disabled-password"]
-    monkeypatch.setattr(base.shutil, "which", lambda name: f"/usr/sbin/{name}")
+    monkeypatch.setattr(system.shutil, "which", lambda name: f"/usr/sbin/{name}")
     assert make().add_user_cmd == ["pw", "useradd", "-m", "-n"]
-    monkeypatch.setattr(base.sys, "platform", "darwin")
+    monkeypatch.setattr(system.sys, "platform", "darwin")
     with pytest.raises(InvalidUser, match="set LocalAuthenticator.add_user_cmd.*darwin"):
         make(create_system_users=True).add_user(user(MISSING))

@@ -357,9 +357,9 @@ def test_log_handlers_survive_although_they_cannot_be_copied(load):
 
 
 def test_uncopyable_values_in_dicts_survive_too(load):
-    loaded = load(py="import threading\nc.JupyterHub.db_kwargs = {'x': threading.Lock()}\n")
-    given = loaded.config.JupyterHub.db_kwargs["x"]
-    assert JupyterHub(config=loaded.config).db_kwargs["x"] is given
+    loaded = load(py="import threading\nc.JupyterHub.template_vars = {'x': threading.Lock()}\n")
+    given = loaded.config.JupyterHub.template_vars["x"]
+    assert JupyterHub(config=loaded.config).template_vars["x"] is given
 
 
 def test_class_defined_in_the_file_brings_its_options(load):

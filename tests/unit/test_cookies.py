@@ -28,3 +28,20 @@ def test_written_cookie_is_narrow():
 
 def test_cleared_cookie_ends_at_once():
     assert "Max-Age=0" in cookies.clear("n", path="/", secure=False)
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"samesite": "strict"}, "n=v; Path=/hub/; Max-Age=5; HttpOnly; SameSite=Strict"),
+        ({"httponly": False, "secure": True}, "n=v; Path=/hub/; Max-Age=5; Secure; SameSite=Lax"),
+        ({"path": "/x", "domain": "d"},
+         "n=v; Path=/x; Domain=d; Max-Age=5; HttpOnly; SameSite=Lax"),
+        ({"expires_days": 0.5}, "n=v; Path=/hub/; Max-Age=43200; HttpOnly; SameSite=Lax"),
+        ({"max_age": 7, "partitioned": True},
+         "n=v; Path=/hub/; Max-Age=7; HttpOnly; SameSite=Lax; Partitioned"),
+    ],
+)  # fmt: skip
+def test_options_of_the_administrator_win(options, text):
+    assert cookies.write("n", "v", path="/hub/", secure=False, max_age_s=5, options=options) == text
+    assert "Max-Age=0" in cookies.clear("n", path="/hub/", secure=False, options=options)

@@ -23,6 +23,8 @@ DESCRIPTION = {
     "umask": None,
     "nice": 0,
     "rlimits": {},
+    "cpus": [],
+    "cgroup": "",
     "user": "",
     "uid": -1,
     "gid": -1,
@@ -219,3 +221,30 @@ def test_broken_description_ends_without_an_answer():
         ours.shutdown(socket.SHUT_WR)
         assert ours.recv(100) == b""
     assert child.wait(20) == 1
+
+
+def test_processors_are_those_asked_for():
+    one = min(os.sched_getaffinity(0))
+    program = "import os; print(os.sched_getaffinity(0))"
+    _pid, _answers, output, _code = launch(sys.executable, "-c", program, cpus=[one])
+    assert output == f"{{{one}}}\n".encode()
+
+
+def test_impossible_processors_are_reported():
+    _pid, answers, _output, code = launch("true", cpus=[1_000_000])
+    assert (answers[0]["step"], answers[0]["path"]) == ("set_limits", "processors 1000000")
+    assert code == launcher.EXIT_CODE
+
+
+def test_control_group_is_joined(tmp_path):
+    (tmp_path / "cgroup.procs").write_text("")
+    _pid, answers, _output, code = launch("true", cgroup=str(tmp_path))
+    assert (tmp_path / "cgroup.procs").read_text() == "0"  # the kernel reads it as: the writer
+    assert answers == [{"cwd": "/"}] and code == 0
+
+
+def test_missing_control_group_is_reported(tmp_path):
+    _pid, answers, _output, code = launch("true", cgroup=str(tmp_path / "gone"))
+    assert answers[0]["step"] == "join_group"
+    assert answers[0]["path"] == str(tmp_path / "gone" / "cgroup.procs")
+    assert code == launcher.EXIT_CODE

@@ -253,7 +253,7 @@ def test_spawner_without_a_server_has_nothing_to_tell(tmp_path):
     assert spawner.wait_exit(5) == 0
     assert spawner.pid == 0
     assert spawner.get_state() == {}
-    assert spawner.usage() is None
+    assert spawner.tree is None
     assert spawner.log_tail() == []
     spawner.stop()
 

@@ -33,7 +33,7 @@ def provider(accounts):
     provider = OAuthProvider(accounts, token_lifetime_s=1209600)
     for name in (CLIENT, "other"):
         provider.register_client(
-            name, secret="s3cret", redirect_uri=CALLBACK, allowed_scopes=[ACCESS], description="x"
+            name, secret="s3cret", redirect_uri=CALLBACK, access=ACCESS, description="x"
         )
     return provider
 
@@ -201,7 +201,7 @@ def test_clients_mistake_goes_back_to_the_client(provider, changes, error):
 def test_registering_again_replaces_the_secret(provider, ada):
     code = get_code(provider, ada)
     provider.register_client(
-        CLIENT, secret="new", redirect_uri=CALLBACK, allowed_scopes=[ACCESS], description="x"
+        CLIENT, secret="new", redirect_uri=CALLBACK, access=ACCESS, description="x"
     )
     assert models.OAuthClient.select().count() == 2
     assert exchange(provider, code)[0] == 401
@@ -212,3 +212,17 @@ def test_code_is_stored_hashed(provider, ada, accounts):
     code = get_code(provider, ada)
     with accounts.store.session() as db:
         assert code not in "\n".join(db.connection().iterdump())
+
+
+@pytest.mark.parametrize("body", ["", "null", "x=%", "grant_type=%FF&code=%00", "a=1&a=2"])
+def test_junk_is_the_clients_fault(provider, body):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    status, _headers, text = provider.exchange(ORIGIN + "token", "POST", body, form)
+    assert 400 <= status < 500 and json.loads(text)["error"]
+
+
+def test_token_request_has_no_query(provider):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    status, _headers, text = provider.exchange(ORIGIN + "token?x=1", "POST", "", form)
+    assert status == 400 and json.loads(text)["error"] == "invalid_request"
+    assert provider.exchange(ORIGIN + "token?%", "POST", "", form)[0] == 400

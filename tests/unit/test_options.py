@@ -8,6 +8,7 @@ from traitlets import TraitError
 from minihub import options
 from minihub.config_values import static_default, type_name
 from minihub.options import JupyterHub, problems
+from minihub.options_later import LaterOptions
 
 #: Name, type and default of each option, in the reference's order.
 REFERENCE = {
@@ -70,7 +71,7 @@ REFERENCE = {
     "tornado_settings": ("Dict", {}),
     "trust_user_provided_tokens": ("Bool", False),
 }
-OURS = {"state_dir"}
+OURS = {"cull", "state_dir"}
 
 DECLARED = JupyterHub.class_traits(config=True)
 
@@ -80,7 +81,8 @@ def test_reference_has_58_options():
 
 
 def test_declared_options_are_the_references_and_ours():
-    assert set(DECLARED) == set(REFERENCE) | OURS
+    later = set(LaterOptions.class_traits(config=True))
+    assert set(DECLARED) == set(REFERENCE) | OURS | later
 
 
 def test_declarations_stand_in_the_references_order():
@@ -156,6 +158,42 @@ def test_users_and_lists_may_be_given_as_in_yaml():
     hub = JupyterHub(admin_users=["ana"], load_groups={"a": ["x"], "b": {"users": ["y"]}})
     assert hub.admin_users == {"ana"}
     assert hub.load_groups["b"] == {"users": ["y"]}
+
+
+def test_cull_takes_durations_and_truths_in_every_spelling():
+    given = {"timeout": "1h", "max_age": 7200, "cull_users": "true", "spare_busy": False}
+    assert JupyterHub(cull=given).cull == {
+        "timeout": 3600,
+        "max_age": 7200,
+        "cull_users": True,
+        "spare_busy": False,
+    }
+    assert JupyterHub(cull={}).cull == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"timeut": 60}, 'unknown key "timeut". Did you mean "timeout"'),
+        ({"x": 60}, "there are timeout"),
+        ({"timeout": "soon"}, "timeout: 'soon' is no duration"),
+        ({"timeout": 60, "cull_users": 3}, "cull_users: 3 is neither true nor false"),
+        ({"max_age": "1d"}, "timeout is needed"),
+        ({"timeout": 0}, "timeout is needed"),
+    ],
+)
+def test_cull_that_means_nothing_is_refused(given, said):
+    with pytest.raises(TraitError) as found:
+        JupyterHub(cull=given)
+    assert said in str(found.value)
+
+
+def test_every_limit_of_the_culler_is_a_key_of_cull():
+    from dataclasses import fields
+
+    from minihub.culler import Limits
+
+    assert {field.name for field in fields(Limits)} | {"every"} == set(options.CULL)
 
 
 # -- rules between options -------------------------------------------------------------------

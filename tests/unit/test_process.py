@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -331,21 +330,6 @@ def test_stops_at_the_same_time_share_looks_at_the_process_table(start, monkeypa
         thread.join(20)
     assert all(one.poll() is not None for one in ones)
     assert len(looks) < 3 * len(ones) / 2
-
-
-# -- usage ---------------------------------------------------------------------------------
-
-
-def test_usage_sums_the_tree(start, tmp_path):
-    busy = 'x = b"x" * 30_000_000; print(len(x), flush=True); import time; time.sleep(60)'
-    one = shell(start, f"{sys.executable} -c '{busy}' & sleep 60")
-    until(lambda: process.tail(tmp_path / "logs" / "it.log", 1))
-    usage = one.usage(exact=True)
-    assert usage.processes == 3
-    assert usage.rss_bytes > 30_000_000
-    assert usage.pss_bytes is None or 30_000_000 < usage.pss_bytes <= usage.rss_bytes
-    assert usage.cpu_s >= 0
-    assert one.usage().pss_bytes is None
 
 
 # -- logs ----------------------------------------------------------------------------------

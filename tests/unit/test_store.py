@@ -1,5 +1,6 @@
 """The database file: made private, checked, never taken from another program."""
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -9,12 +10,12 @@ import pytest
 
 from minihub import models
 from minihub.errors import ConfigError, SchemaError, StoreError
-from minihub.store import SCHEMA_VERSION, Store, sqlite_path
+from minihub.store import SCHEMA_VERSION, Cache, Store, sqlite_path
 
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(f"sqlite:///{tmp_path}/hub.sqlite", timeout_s=0.2)
+    store = Store(f"sqlite:///{tmp_path}/hub.sqlite", {"connect_args": {"timeout": 0.2}})
     store.open()
     yield store
     store.close()
@@ -204,3 +205,111 @@ def test_lock_of_another_program_ends_in_an_error_not_in_a_hang(store):
         add_user("ada")
     other.execute("ROLLBACK")
     other.close()
+
+
+# -- remembering -----------------------------------------------------------------------------
+
+
+def test_write_moves_the_generation_on_unless_it_touches_no_rights(store):
+    start = store.generation
+    with store.transaction(touches_rights=False):
+        add_user("ada")
+    assert store.generation == start
+    with store.transaction():
+        add_user("bob")
+        assert store.generation == start  # nobody else sees bob yet
+    assert store.generation == start + 1
+    with pytest.raises(RuntimeError), store.transaction():
+        raise RuntimeError
+    assert store.generation == start + 1
+
+
+def test_inner_write_speaks_for_the_outer_one(store):
+    start = store.generation
+    with store.transaction(touches_rights=False), store.transaction():
+        add_user("ada")
+    assert store.generation == start + 1
+    with store.transaction(), store.transaction(touches_rights=False):
+        add_user("bob")
+    assert store.generation == start + 2
+
+
+def test_cache_keeps_what_it_read_until_a_write(store):
+    cache, reads = Cache(store, 10), []
+
+    def read():
+        reads.append(1)
+        return len(reads)
+
+    assert [cache.get("a", read) for _ in range(3)] == [1, 1, 1]
+    with store.transaction():
+        add_user("ada")
+    assert [cache.get("a", read) for _ in range(3)] == [2, 2, 2]
+    assert [cache.get("b", lambda: None) for _ in range(2)] == [None, None]
+
+
+def test_cache_does_not_keep_what_a_write_overtook(store):
+    cache = Cache(store, 10)
+
+    def read_while_somebody_writes():
+        with store.transaction():
+            add_user("ada")
+        return "read before"
+
+    assert cache.get("a", read_while_somebody_writes) == "read before"
+    assert cache.get("a", lambda: "read after") == "read after"
+
+
+def test_cache_is_bounded(store):
+    cache = Cache(store, 3)
+    for number in range(10):
+        assert cache.get(number, lambda number=number: number + 1) == number + 1
+        assert len(cache._entries) <= 3
+
+
+def test_reset_deletes_everything_and_makes_it_anew(tmp_path):
+    store = Store(f"{tmp_path}/hub.sqlite")
+    store.open()
+    with store.transaction():
+        models.User.create(name="ada", created="x")
+    store.close()
+    again = Store(f"{tmp_path}/hub.sqlite")
+    again.open(reset=True)
+    with again.session():
+        assert models.User.select().count() == 0
+        assert models.Meta.get_by_id("schema_version").value == str(SCHEMA_VERSION)
+    again.close()
+
+
+@pytest.mark.parametrize("table", ["alembic_version", "somebody_elses"])
+def test_reset_does_not_touch_what_is_not_ours(tmp_path, table):
+    path = tmp_path / "other.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute(f"CREATE TABLE {table} (x)")
+        db.commit()
+    before = path.read_bytes()
+    store = Store(str(path))
+    with pytest.raises(SchemaError):
+        store.open(reset=True)
+    store.close()
+    assert path.read_bytes() == before
+
+
+def test_schema_that_was_left_half_made_is_made_again(tmp_path):
+    """Where tables are not made in one transaction, a hub may be killed between them."""
+    store = Store(f"{tmp_path}/hub.sqlite")
+    store.open()
+    with store.transaction():
+        models.Meta.delete().where(models.Meta.key == "schema_version").execute()
+        store.db.drop_tables([models.ShareCode])
+    store.close()
+    again = Store(f"{tmp_path}/hub.sqlite")
+    again.open()
+    with again.session():
+        assert models.ShareCode.select().count() == 0
+    again.close()
+
+
+def test_wrong_arguments_are_refused_by_name(tmp_path):
+    with pytest.raises(ConfigError, match="JupyterHub.db_kwargs.*nonsense"):
+        Store(f"{tmp_path}/hub.sqlite", {"nonsense": 1})

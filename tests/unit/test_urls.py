@@ -2,7 +2,14 @@
 
 import pytest
 
-from minihub.urls import escape_name, is_local_path, safe_next, url_path_join, url_prefix
+from minihub.urls import (
+    escape_name,
+    host_name,
+    is_local_path,
+    safe_next,
+    url_path_join,
+    url_prefix,
+)
 
 HOSTS = ("hub.example:8000",)
 
@@ -96,3 +103,34 @@ def test_local_path_needs_the_whole_prefix():
     assert is_local_path("/hub", "/hub/")
     assert is_local_path("/hub/x", "/hub/")
     assert not is_local_path("/hubx", "/hub/")
+
+
+@pytest.mark.parametrize(
+    "target, safe",
+    [
+        ("http://ada.hub.org:8000/user/ada/lab?x=1", "/user/ada/lab?x=1"),
+        ("//ada.HUB.org/user/ada/", "/user/ada/"),
+        ("https://hub.org.evil.org/", None),
+        ("https://evilhub.org/", None),
+        ("https://hub.org@evil.org/", None),
+        ("javascript://ada.hub.org/%0aalert(1)", None),
+    ],
+)
+def test_hosts_below_our_domain_are_ours(target, safe):
+    assert safe_next(target, ("hub.org",), "hub.org") == safe
+    assert safe_next(target, ("other.org",)) is None
+
+
+@pytest.mark.parametrize(
+    "netloc, name",
+    [
+        ("Hub.org", "hub.org"),
+        ("hub.org:8000", "hub.org"),
+        ("hub.org:", "hub.org"),
+        ("[::1]:80", "::1"),
+        ("[::1]", "::1"),
+        ("", ""),
+    ],
+)
+def test_host_name_has_no_port(netloc, name):
+    assert host_name(netloc) == name

@@ -61,7 +61,7 @@
       }
       const seconds = Math.round((moment - Date.now()) / 1000);
       const [unit, size] = UNITS.find(([, size]) => Math.abs(seconds) >= size) || UNITS.at(-1);
-      element.textContent = relative.format(Math.trunc(seconds / size), unit);
+      element.textContent = relative.format(Math.round(seconds / size), unit);
       element.title = absolute.format(moment);
     }
   }

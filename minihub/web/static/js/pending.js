@@ -59,7 +59,9 @@
     }
   }
 
-  const source = new EventSource(page.dataset.progressUrl);
+  const address = new URL(page.dataset.progressUrl, window.location.href);
+  address.searchParams.set("_xsrf", window.jhdata.xsrf_token);
+  const source = new EventSource(address);
   source.addEventListener("open", () => {
     position = 0;
   });
@@ -73,6 +75,9 @@
       source.close();
       window.location.reload();
     }
+  });
+  document.getElementById("cancel-form")?.addEventListener("submit", () => {
+    source.close(); // the start that fails now must not reload the page that is being left
   });
   source.addEventListener("error", () => {
     // The browser reconnects by itself unless the hub refused; then the page asks again.

@@ -1,0 +1,244 @@
+"""Options of the hub that JupyterHub added after the 58 of its reference.
+
+Rules of this file: as in :mod:`minihub.options`, which inherits them; in alphabetical order. Only
+what works stands here; the rest of JupyterHub's is in :mod:`minihub.upstream` and refused.
+
+Threads: as :mod:`minihub.options`.
+Sources: the option reference of JupyterHub 6.1.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import SplitResult, urlsplit
+
+from traitlets import (
+    Bool,
+    Dict,
+    Enum,
+    Float,
+    HasTraits,
+    Int,
+    List,
+    TraitError,
+    Tuple,
+    Unicode,
+    Union,
+    validate,
+)
+
+from minihub import subdomains, urls
+from minihub.traits import Callable
+
+
+def split_url(url: str) -> SplitResult:
+    """Take apart an http:// or https:// URL of a place; its host may be empty.
+
+    Raises ValueError saying what is wrong with it.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "http+unix":
+        raise ValueError("the hub and the proxy listen on TCP ports, not on sockets")
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("must begin with http:// or https://")
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must be a URL such as http://127.0.0.1:8000/base/")
+    if parts.port == 0 and not parts.netloc.endswith(":0"):
+        raise ValueError("the port is no number")
+    return parts
+
+
+class LaterOptions(HasTraits):
+    """The options, to be inherited by the class that has all."""
+
+    activity_resolution = Int(
+        30,
+        min=0,
+        help="Seconds by which an activity must be later than the last one to be written down."
+        " What servers report themselves is always written.",
+    ).tag(config=True, unit="seconds")
+    active_user_window = Int(
+        1800,
+        min=0,
+        help="For how many seconds after their last activity users count as active in the metrics"
+        " sent to statsd.",
+    ).tag(config=True, unit="seconds")
+    authenticate_prometheus = Bool(
+        True,
+        help="Show the metrics at /hub/metrics only to those who hold the scope read:metrics.",
+    ).tag(config=True)
+    bind_url = Unicode(
+        "",
+        help="URL at which the public side listens. It sets ip, port and base_url at once, where"
+        " they are not given themselves. With https:// and no ssl_cert, TLS ends before the proxy.",
+    ).tag(config=True, example="http://127.0.0.1:8000/lab/")
+    cookie_host_prefix_enabled = Bool(
+        False,
+        help="Give the hub's cookies the prefix __Host-, so that no user's host can set them."
+        " For hubs with subdomain_host that are reached by https.",
+    ).tag(config=True)
+    custom_scopes = Dict(
+        key_trait=Unicode(),
+        value_trait=Dict(),
+        help="Further scopes, for services to check; the hub itself asks for none of them. Names"
+        " begin with custom:, and each has a description and may have subscopes.",
+    ).tag(
+        config=True, example={"custom:grades:read": {"description": "Read the grades of a course."}}
+    )
+    default_server_name = Unicode(
+        "",
+        help="Named server to which people go when none is named: after a login, and by links to"
+        " /hub/user-redirect/. Counts with allow_named_servers only.",
+    ).tag(config=True, example="lab")
+    default_url = Union(
+        [Unicode(), Callable()],
+        default_value="",
+        help="Where people go who ask for nothing in particular. A URL or a path, in Python also a"
+        " function that is given the request's handler and returns one; empty for one's own"
+        " server.",
+    ).tag(config=True, example="/hub/home")
+    hub_bind_url = Unicode(
+        "",
+        help="URL at which the hub itself listens. It sets hub_ip and hub_port at once, where they"
+        " are not given themselves.",
+    ).tag(config=True, example="http://127.0.0.1:8081")
+    hub_connect_url = Unicode(
+        "",
+        help="URL at which the proxy and the servers reach the hub. It sets hub_connect_ip and"
+        " hub_connect_port at once, where they are not given themselves; its path does not count.",
+    ).tag(config=True, example="http://hub.internal:8081")
+    hub_routespec = Unicode(
+        "/",
+        help="Route of the proxy that leads to the hub; another than / leaves the rest of the site"
+        " to Proxy.extra_routes.",
+    ).tag(config=True, example="/lab/hub/")
+    implicit_spawn_seconds = Float(
+        0,
+        min=0,
+        help="Seconds after which the page of a server that does not run starts it by itself. 0"
+        " waits for the button.",
+    ).tag(config=True, unit="seconds", example=5)
+    load_roles = List(
+        Dict(key_trait=Unicode()),
+        help="Roles beyond the default ones, one dictionary each. name is needed; description and"
+        " scopes say what the role is, and users, groups and services who holds it: these lists"
+        " are the whole truth at each start. The default roles user, server and token can be given"
+        " other scopes.",
+    ).tag(
+        config=True,
+        example=[{"name": "grading", "scopes": ["read:users!group=physics"], "users": ["ana"]}],
+    )
+    named_server_limit_per_user = Union(
+        [Int(min=0), Callable()],
+        default_value=0,
+        help="How many named servers a user may have, running or not; 0 for any number. In Python"
+        " also a function that is given the request's handler and returns the number.",
+    ).tag(config=True, unit="servers", example=3)
+    oauth_require_pkce = Bool(
+        False, help="Refuse OAuth logins to servers and services that do not offer PKCE."
+    ).tag(config=True)
+    oauth_token_expires_in = Int(
+        0,
+        min=0,
+        help="Seconds for which a login to a server or service lasts; 0 for cookie_max_age_days.",
+    ).tag(config=True, unit="seconds", example=3600)
+    public_url = Unicode(
+        "",
+        help="URL at which people reach the hub, base_url included, where other programs stand"
+        " before the proxy. By default subdomain_host, else what a request says.",
+    ).tag(config=True, example="https://hub.example.org/")
+    redirect_to_server = Bool(
+        True,
+        help="Send people to their own server after a login, starting it if need be. Otherwise"
+        " those whose server does not run go to their home page.",
+    ).tag(config=True)
+    shutdown_on_logout = Bool(False, help="Stop a user's servers when the user logs out.").tag(
+        config=True
+    )
+    spawn_throttle_retry_range = Tuple(
+        Int(min=0),
+        Int(min=0),
+        default_value=(30, 60),
+        help="Seconds, from and to, after which a start that was refused may be tried again. They"
+        " are told to those whom concurrent_spawn_limit keeps from starting a server.",
+    ).tag(config=True, unit="seconds")
+    subdomain_hook = Union(
+        [Enum(list(subdomains.HOOKS)), Callable()],
+        default_value="idna",
+        help="How users and services get their hosts with subdomain_host. idna (NAME.host and"
+        " NAME--service.host, safe for every name), legacy (all services on services.host), in"
+        " Python also a function of name, domain and kind (user or service).",
+    ).tag(config=True, example="legacy")
+    template_vars = Dict(
+        key_trait=Unicode(),
+        help="Further values for all templates, by name. In Python a value may be a function, which"
+        " is given the user, or None on pages for nobody, and returns the value.",
+    ).tag(config=True, example={"announcement": "Maintenance on Friday."})
+    token_expires_in_max_seconds = Int(
+        0,
+        min=0,
+        help="Seconds for which tokens may last at most that users make; 0 for any time. A token"
+        " made without an end gets this one.",
+    ).tag(config=True, unit="seconds", example=2592000)
+    trusted_downstream_ips = List(
+        Unicode(),
+        help="Addresses or networks of proxies before ours that are trusted. Their X-Forwarded-*"
+        " fields are believed as ours are, so that logs and limits know the clients themselves.",
+    ).tag(config=True, example=["10.0.0.5", "192.168.0.0/24"])
+
+    use_legacy_stopped_server_status_code = Bool(
+        False,
+        help="Answer with status 503, as older hubs did, for servers that do not run, not 424.",
+    ).tag(config=True)
+    user_redirect_hook = Callable(
+        None,
+        allow_none=True,
+        help="Function(path, request, user, base_url) that says where links to"
+        " /hub/user-redirect/PATH lead. Only in a Python file; if it returns None, to the user's"
+        " own server.",
+    ).tag(config=True)
+
+    @validate("default_server_name")
+    def _server_name(self, proposal: dict) -> str:
+        name = proposal["value"]
+        if name and (problem := urls.server_name_problem(name)):
+            raise TraitError(problem)
+        return name
+
+    @validate("hub_routespec")
+    def _routespec(self, proposal: dict) -> str:
+        spec = proposal["value"]
+        if not spec.endswith("/"):
+            raise TraitError("must end with a slash")
+        return spec
+
+    @validate("trusted_downstream_ips")
+    def _addresses(self, proposal: dict) -> list[str]:
+        for text in proposal["value"]:
+            try:
+                ipaddress.ip_network(text, strict=False)
+            except ValueError as error:
+                raise TraitError(f'"{text}" is no address or network') from error
+        return proposal["value"]
+
+    @validate("bind_url", "hub_bind_url", "hub_connect_url")
+    def _place(self, proposal: dict) -> str:
+        try:
+            if proposal["value"]:
+                split_url(proposal["value"])
+        except ValueError as error:
+            raise TraitError(str(error)) from error
+        return proposal["value"]
+
+    @validate("public_url")
+    def _public_url(self, proposal: dict) -> str:
+        url = proposal["value"]
+        if not url:
+            return url
+        url = url if "://" in url else f"https://{url}"
+        try:
+            if not split_url(url).hostname:
+                raise ValueError("must name a host")
+        except ValueError as error:
+            raise TraitError(str(error)) from error
+        return url if url.endswith("/") else url + "/"

@@ -1,0 +1,48 @@
+"""Every table of routes there is, in the order in which they are looked at.
+
+Rules of this file: a module that declares routes stands here, or its routes do not exist.
+
+Threads: read only.
+"""
+
+from __future__ import annotations
+
+from . import (
+    admin_page,
+    api_groups,
+    api_hub,
+    api_legacy,
+    api_servers,
+    api_services,
+    api_shares,
+    api_tokens,
+    api_users,
+    assets,
+    landing,
+    login,
+    metrics_page,
+    oauth_pages,
+    pages,
+)
+from .routing import Routes
+
+ALL: tuple[Routes, ...] = tuple(
+    module.routes
+    for module in (
+        api_hub,
+        api_users,
+        api_servers,
+        api_tokens,
+        api_groups,
+        api_services,
+        api_shares,
+        api_legacy,
+        oauth_pages,
+        login,
+        landing,
+        pages,
+        admin_page,
+        metrics_page,
+        assets,
+    )
+)

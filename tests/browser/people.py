@@ -1,0 +1,122 @@
+"""Somebody at a browser of their own: what they do, and what went wrong on their pages.
+
+Every page is looked at in three ways (light, dark, the width of a phone); the pictures are kept in
+``tests/artifacts``. A person notices by themselves: errors on the hub's pages, pieces of a page
+that could not be loaded, anything asked of another machine.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from playwright.sync_api import BrowserContext, ConsoleMessage, Request, Response, expect
+
+ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
+DESK = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+#: How a page is looked at: part of the picture's name, colour scheme, size of the window.
+LOOKS = (("light", "light", DESK), ("dark", "dark", DESK), ("phone", "light", PHONE))
+#: A real JupyterLab on a busy machine.
+LAB_TIMEOUT_MS = 90_000
+
+
+class Person:
+    """A browser context with one page open, at one hub."""
+
+    def __init__(self, context: BrowserContext, hub_url: str) -> None:
+        self.hub_url = hub_url
+        self.problems: list[str] = []
+        self.page = context.new_page()
+        context.on("console", self._on_console)
+        context.on("weberror", lambda error: self._on_hub_page(error.page.url, str(error.error)))
+        context.on("request", self._on_request)
+        context.on("response", self._on_response)
+        self.page.on("websocket", lambda socket: self._stays_here(socket.url))
+
+    # -- what they notice --------------------------------------------------------------------
+
+    def _on_hub_page(self, url: str, problem: str) -> None:
+        """Note a problem if the page is the hub's; JupyterLab's own are not ours."""
+        if urlsplit(url).path.startswith(urlsplit(self.hub_url).path + "hub/"):
+            self.problems.append(f"{url}: {problem}")
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        # What could not be loaded is seen in its response; a page that is an error is none. Our
+        # pages have no WebSockets, but a test may open one on them.
+        if message.type in ("error", "warning") and not message.text.startswith(
+            ("Failed to load resource", "WebSocket connection to")
+        ):
+            page = message.page.url if message.page else ""
+            self._on_hub_page(message.location["url"] or page, message.text)
+
+    def _on_request(self, request: Request) -> None:
+        self._stays_here(request.url)
+
+    def _on_response(self, response: Response) -> None:
+        if response.status >= 400 and not response.request.is_navigation_request():
+            self._on_hub_page(response.url, f"status {response.status}")
+
+    def _stays_here(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob") and parts.netloc != urlsplit(self.hub_url).netloc:
+            self.problems.append(f"asked another machine: {url}")
+
+    # -- what they do ------------------------------------------------------------------------
+
+    def open(self, path: str, status: int = 200) -> None:
+        """Go to a page and see that it is answered with ``status``."""
+        response = self.page.goto(urljoin(self.hub_url, path.lstrip("/")))
+        assert response is not None and response.status == status, (path, response)
+
+    def log_in(self, name: str, password: str) -> None:
+        """Fill in the login form, which must be open, and send it."""
+        self.page.fill("#username_input", name)
+        self.page.fill("#password_input", password)
+        self.page.click("#login_submit")
+
+    def wait_path(self, pattern: str, timeout_ms: float = 10_000) -> None:
+        """Wait until the page's path matches."""
+        self.page.wait_for_url(
+            lambda url: re.fullmatch(pattern, urlsplit(url).path), timeout=timeout_ms
+        )
+
+    def sees(self, text: str) -> None:
+        """Wait until a text is on the page."""
+        expect(self.page.get_by_text(text).first).to_be_visible(timeout=10_000)
+
+    def run_cell(self, code: str, answer: str) -> None:
+        """Make a notebook in JupyterLab, which must be opening; run a cell and see its answer."""
+        page = self.page
+        page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click(
+            timeout=LAB_TIMEOUT_MS
+        )
+        # Until its kernel is there a notebook may be drawn again, without what was typed.
+        expect(page.get_by_text("| Idle")).to_be_visible(timeout=LAB_TIMEOUT_MS)
+        cell = page.locator(".jp-Notebook .jp-CodeCell .cm-content").first
+        cell.click()
+        page.keyboard.type(code)
+        expect(cell).to_have_text(code)
+        page.keyboard.press("Shift+Enter")
+        output = page.locator(".jp-Notebook .jp-OutputArea-output").first
+        expect(output).to_have_text(answer, timeout=LAB_TIMEOUT_MS)
+
+    def look(self, name: str, *looks: str) -> None:
+        """Keep pictures of the page; it must fit into the window in each of the ``looks``."""
+        ARTIFACTS.mkdir(exist_ok=True)
+        for look, scheme, size in LOOKS:
+            if looks and look not in looks:
+                continue
+            self.page.emulate_media(color_scheme=scheme)
+            self.page.set_viewport_size(size)
+            self.page.screenshot(
+                path=ARTIFACTS / f"{name}-{look}.png", full_page=True, animations="disabled"
+            )
+            overhang: Any = self.page.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            assert overhang <= 0, f"{name}-{look} is {overhang} px wider than the window"
+        self.page.emulate_media(color_scheme="light")
+        self.page.set_viewport_size(DESK)

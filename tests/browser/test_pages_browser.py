@@ -1,0 +1,182 @@
+"""Every page of the hub in a real browser: it works, it fits, it is quiet; pictures are kept."""
+
+from __future__ import annotations
+
+import pytest
+from harness import HubProcess
+from playwright.sync_api import expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+PASSWORD = "right"
+HUB = {
+    "JupyterHub": {"allow_named_servers": True, "admin_access": True},
+    "DummyAuthenticator": {"password": PASSWORD},
+    "Authenticator": {"allow_all": False, "allowed_users": ["ada"]},
+}
+
+
+@pytest.fixture
+def misbehaving_hub(tmp_path):
+    """Start a hub whose servers misbehave as ``fake_singleuser.py`` says."""
+    hubs = []
+
+    def start(mode: str, **options: int) -> HubProcess:
+        config = {"Spawner": {"environment": {"FAKE_MODE": mode}}, "LocalProcessSpawner": options}
+        hubs.append(HubProcess(tmp_path / mode, config).wait_ready())
+        return hubs[-1]
+
+    yield start
+    for hub in hubs:
+        assert hub.stop() == 0, hub.text
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """A hub with everything switched on that has a page."""
+    hub = HubProcess(tmp_path_factory.mktemp("pages") / "hub", HUB).wait_ready()
+    yield hub
+    assert hub.stop() == 0, hub.text
+    assert "Traceback" not in hub.text, hub.text
+
+
+def test_login_page_says_what_was_wrong(hub, new_person):
+    person = new_person(hub)
+    person.open("/hub/home")
+    person.wait_path("/hub/login")
+    person.page.fill("#password_input", "seen")
+    person.page.click("#toggle_password_visibility")
+    expect(person.page.locator("#password_input")).to_have_attribute("type", "text")
+    person.log_in("ada", "wrong")
+    person.sees("Invalid username or password")
+    expect(person.page.locator("#username_input")).to_have_value("ada")
+    person.look("page-login-wrong")
+    person.log_in("mallory", PASSWORD)
+    person.sees("Your password is right, but you may not enter yet")
+    person.look("page-login-not-allowed")
+    person.log_in("ada", PASSWORD)
+    person.sees("Hello, ada")
+
+
+def test_named_servers_tokens_and_errors(hub, new_person):
+    ada = new_person(hub)
+    ada.open("/hub/home")
+    ada.log_in("ada", PASSWORD)
+    ada.page.fill("#new-server-name", "experiment-1")
+    ada.page.get_by_role("button", name="Start", exact=True).click()
+    ada.page.wait_for_url("**/user/ada/**")
+    ada.open("/hub/home")
+    ada.sees("experiment-1")
+    ada.look("page-home-named")
+
+    ada.page.get_by_role("link", name="Tokens").click()
+    ada.look("page-token-empty")
+    ada.page.fill("#token-note", "a script of mine")
+    ada.page.click("#request-token")
+    ada.sees("Your new token")
+    token = ada.page.input_value("#token-result")
+    answer = ada.page.request.get(
+        hub.url + "hub/api/user", headers={"Authorization": f"token {token}"}
+    )
+    assert answer.status == 200 and answer.json()["name"] == "ada"
+    ada.look("page-token-new")
+    ada.open("/hub/nowhere", status=404)
+    ada.look("page-404")
+
+
+def test_admin_page_and_consent_to_enter_somebody_elses_server(hub, new_person):
+    ada, admin = new_person(hub), new_person(hub)
+    ada.open("/hub/home")
+    ada.log_in("ada", PASSWORD)
+    ada.page.click("#start")
+    ada.wait_path("/user/ada/.*")
+    admin.open("/hub/home")
+    admin.log_in("root-admin", PASSWORD)
+    admin.page.get_by_role("link", name="Admin").click()
+    admin.sees("ada")
+    admin.look("page-admin")
+    admin.open("/user/ada/")
+    admin.sees("Let it act for you?")
+    admin.look("page-consent")
+    admin.page.get_by_role("button", name="Authorize").click()
+    admin.wait_path("/user/ada/")
+    admin.sees('"name": "root-admin"')
+
+
+def test_chosen_theme_stays(hub, new_person):
+    person = new_person(hub)
+    person.open("/hub/login")
+    root = person.page.locator("html")
+    person.page.click("#dark-theme-toggle")
+    expect(root).to_have_attribute("data-theme", "dark")
+    person.page.reload()
+    expect(root).to_have_attribute("data-theme", "dark")
+    expect(person.page.locator("#dark-theme-toggle")).to_have_attribute("aria-pressed", "true")
+    person.page.click("#dark-theme-toggle")
+    expect(root).not_to_have_attribute("data-theme", "dark")
+
+
+def test_start_that_takes_long_is_watched_and_cancelled(misbehaving_hub, new_person):
+    hub = misbehaving_hub("mute")
+    person = new_person(hub)
+    person.open("/hub/home")
+    person.log_in("ada", "pw")
+    person.page.click("#start")
+    person.wait_path("/hub/spawn-pending/ada")
+    expect(person.page.locator("#progress-message")).not_to_have_text("Getting ready …")
+    person.page.click("#progress-details summary")
+    person.look("page-spawn-pending")
+    person.open("/hub/home")
+    person.sees("Starting")
+    person.look("page-home-starting")
+    person.page.get_by_role("link", name="See how it goes").click()
+    person.page.get_by_role("button", name="Cancel").click()
+    person.wait_path("/hub/home")
+    expect(person.page.get_by_role("link", name="Start my server")).to_be_visible()
+
+
+def test_stop_that_takes_long_is_watched(misbehaving_hub, new_person):
+    hub = misbehaving_hub("stubborn", interrupt_timeout=6, term_timeout=1)
+    person = new_person(hub)
+    person.open("/hub/home")
+    person.log_in("ada", "pw")
+    person.page.click("#start")
+    person.wait_path("/user/ada/.*")
+    person.open("/hub/home")
+    person.page.get_by_role("button", name="Stop my server").click()
+    person.sees("Stopping")
+    person.look("page-home-stopping", "light")
+    person.open("/hub/spawn-pending/ada")
+    person.sees("Stopping your server")
+    person.look("page-stop-pending")
+    person.sees("Your server is not running")  # the page looks again by itself
+
+
+def test_failed_start_shows_why(misbehaving_hub, new_person):
+    hub = misbehaving_hub("exit")
+    person = new_person(hub)
+    person.open("/hub/home")
+    person.log_in("ada", "pw")
+    person.page.click("#start")
+    person.sees("Your server did not start")
+    person.sees("No module named")
+    person.look("page-not-started")
+    person.open("/hub/home")
+    person.sees("Did not start")
+    person.look("page-home-failed")
+
+
+def test_whole_way_without_javascript(hub, new_person):
+    person = new_person(hub, java_script_enabled=False)
+    person.open("/hub/login")
+    person.look("page-login-noscript", "light")
+    person.log_in("ada", PASSWORD)
+    person.open("/hub/spawn/ada/plain")
+    person.wait_path("/user/ada/plain/.*")  # the pending page reloads by itself
+    person.sees('"name": "ada"')
+    person.open("/hub/home")
+    row = person.page.locator('[data-server-name="plain"]')
+    row.get_by_role("button", name="Stop").click()
+    expect(row.get_by_role("link", name="Start")).to_be_visible()
+    person.page.get_by_role("link", name="Log out").click()
+    person.wait_path("/hub/login")
