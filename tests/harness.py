@@ -292,8 +292,9 @@ class HubProcess:
         if (self.state_dir / "proxy.json").exists():
             pids.append(self.proxy()["pid"])
         if (self.directory / "jupyterhub.sqlite").exists():
-            states = self.rows("select state from servers")
-            pids += [json.loads(state).get("pid") for (state,) in states]
+            with contextlib.suppress(sqlite3.Error):  # it may be another program's
+                states = self.rows("select state from servers")
+                pids += [json.loads(state).get("pid") for (state,) in states]
         for note in (self.state_dir / "services").glob("*.json"):
             pids.append(json.loads(note.read_text())["pid"])
         for pid in filter(None, pids):
