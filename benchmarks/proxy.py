@@ -162,6 +162,7 @@ def latency(run: Run, table: Table) -> None:
 
 def routes(run: Run, table: Table) -> None:
     figure = Figure("routes", f"the same with {ROUTES:,} routes", "requests/s", (Bar(5, CHP),))
+    cost = Figure("routes_cpu", "processor time per such request", "µs")
     script = run.work / "routes.lua"
     script.write_text(
         "local requests, turn = {}, 0\n"
@@ -183,14 +184,20 @@ def routes(run: Run, table: Table) -> None:
             wrk(proxies[name].url, 16, 1, on=[run.load_core])
 
         def measure(proxy: Proxy) -> list[float]:
-            return [run.wrk(proxy.url, 64, script=script).per_s]
+            found, cpu = cpu_us(
+                proxy.program,
+                lambda: run.wrk(proxy.url, 64, script=script),
+                lambda result: result.requests,
+            )
+            return [found.per_s, cpu]
 
         measures = {name: bind(measure, proxy) for name, proxy in proxies.items()}
-        run.take((figure,), measures, proxies.values())
+        run.take((figure, cost), measures, proxies.values())
     finally:
         for proxy in proxies.values():
             proxy.stop()
     table.add(figure)
+    table.add(cost)
 
 
 def close(run: Run, table: Table) -> None:
@@ -238,14 +245,20 @@ def websocket(run: Run, table: Table) -> None:
 def _bulk(run: Run, table: Table, key: str, verb: str, path: str, bars: tuple, *rest: int) -> None:
     for connections in (1, 4):
         plural = "connection" if connections == 1 else "connections"
-        figure = Figure(f"{key}_{connections}", f"{key}, {connections} {plural}", "GB/s", bars)
+        rate = Figure(f"{key}_{connections}", f"{key}, {connections} {plural}", "GB/s", bars)
+        cost = Figure(f"{key}_{connections}_cpu", "processor time per GB", "s")
 
         def measure(proxy: Proxy, connections: int = connections) -> list[float]:
-            found = run.drive(verb, proxy.port, path, connections, *rest)
-            return [found["bytes"] / found["seconds"] / 1e9]
+            found, cpu = cpu_us(
+                proxy.program,
+                lambda: run.drive(verb, proxy.port, path, connections, *rest),
+                lambda result: result["bytes"],
+            )
+            return [found["bytes"] / found["seconds"] / 1e9, cpu * 1e3]
 
-        run.interleave((figure,), (MINIHUB, CHP, NGINX, NGINX_TUNED), measure)
-        table.add(figure)
+        run.interleave((rate, cost), (MINIHUB, CHP, NGINX, NGINX_TUNED), measure)
+        table.add(rate)
+        table.add(cost)
 
 
 def download(run: Run, table: Table) -> None:

@@ -108,6 +108,12 @@ SWITCHES = {
     "--generate-config": ("JupyterHub.generate_config", "true"),
 }
 
+#: JupyterHub's flags for options that we do not have: they are refused with the reason.
+REFUSED = {
+    "--generate-certs": "JupyterHub.generate_certs",
+    "--upgrade-db": "JupyterHub.upgrade_db",
+}
+
 #: Flags that show something and end.
 SHOWING = ("-h", "--help", "--help-all", "--version")
 
@@ -173,6 +179,8 @@ def _take_flag(
         if equals and name != "-y":
             raise UsageError(f"{name} takes no value")
         call.add(option, text if equals else value, name)
+    elif name in REFUSED:
+        call.add(REFUSED[name], "true", name)
     elif name in ALIASES:
         if not equals:
             if not rest or _is_flag(rest[0]):

@@ -97,6 +97,11 @@ class LaterOptions(HasTraits):
         " function that is given the request's handler and returns one; empty for one's own"
         " server.",
     ).tag(config=True, example="/hub/home")
+    forwarded_host_header = Unicode(
+        "",
+        help="Name of the header field in which a proxy before ours tells the host that people"
+        " asked for, where it sends another Host.",
+    ).tag(config=True, example="X-Forwarded-Host")
     hub_bind_url = Unicode(
         "",
         help="URL at which the hub itself listens. It sets hub_ip and hub_port at once, where they"

@@ -158,6 +158,9 @@ class ConfigurableHTTPProxy(Proxy):
         max=0o777,
         help="File mode mask of the proxy's process; by default the hub's own.",
     ).tag(config=True, example=0o077)
+    concurrency = Int(
+        10, min=1, help="How many requests the hub sends to the proxy's API at the same time."
+    ).tag(config=True, unit="requests")
     pid_file = Unicode(help="File in which the proxy's process id is kept while it runs.").tag(
         config=True
     )
@@ -181,7 +184,11 @@ class ConfigurableHTTPProxy(Proxy):
         self._own_url = ""
         self._log_since = 0
         self._stopping = threading.Event()
-        self._client = ProxyClient(lambda: (self.api_url, self.auth_token), self._stopping)
+        self._client = ProxyClient(
+            lambda: (self.api_url, self.auth_token),
+            self._stopping,
+            concurrency=self.concurrency,
+        )
         self._watcher: threading.Thread | None = None
 
     # -- the process -----------------------------------------------------------------------

@@ -3,7 +3,8 @@
 Rules of this file: it knows requests and answers, not which routes there should be. Foreign
 exceptions leave as ProxyError.
 
-Threads: any; idle connections are shared through a queue.
+Threads: any; idle connections are shared through a queue, and a semaphore bounds how many call at
+once.
 Sources: configurable-http-proxy's README and REST API.
 """
 
@@ -33,10 +34,20 @@ class ProxyAway(ProxyError):
 class ProxyClient:
     """Calls the API at the place that ``where`` returns, ``(api_url, auth_token)``."""
 
-    def __init__(self, where: Callable[[], tuple[str, str]], stopping: threading.Event) -> None:
-        """``stopping``: once it is set, nothing is tried again."""
+    def __init__(
+        self,
+        where: Callable[[], tuple[str, str]],
+        stopping: threading.Event,
+        *,
+        concurrency: int = 10,
+    ) -> None:
+        """``concurrency``: how many calls there may be at once.
+
+        Once ``stopping`` is set, nothing is tried again.
+        """
         self._where = where
         self._stopping = stopping
+        self._slots = threading.BoundedSemaphore(concurrency)
         self._idle: queue.SimpleQueue[http.client.HTTPConnection] = queue.SimpleQueue()
 
     def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -61,6 +72,10 @@ class ProxyClient:
         timeout_s: float = TIMEOUT_S,
     ) -> Any:
         """Call the API once. Raises ProxyAway when nobody answers, else as :meth:`request`."""
+        with self._slots:
+            return self._call(method, path, body, timeout_s)
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float) -> Any:
         api_url, token = self._where()
         payload = None if body is None else json.dumps(body)
         headers = {"Authorization": f"token {token}"}

@@ -247,7 +247,11 @@ class ServiceRunner:
         with store.session():
             made = list(Service.select().where(~Service.from_config))
         for row in made:  # their tokens and OAuth clients are in the database
-            [spec] = parse([row.spec])
+            try:
+                [spec] = parse([row.spec])
+            except ConfigError as error:
+                log.error("Service %s, made through the API, is left out: %s", row.name, error)
+                continue
             self.specs[spec.name], self.runners[spec.name] = spec, Runner(spec, self.info, "")
         for token, name in self.options.service_tokens.items():
             with store.session():

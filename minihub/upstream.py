@@ -20,6 +20,7 @@ _REASONS = {
     "JupyterHub.internal_ssl": _NO_INTERNAL_TLS,
     "JupyterHub.recreate_internal_certs": _NO_INTERNAL_TLS,
     "JupyterHub.trusted_alt_names": _NO_INTERNAL_TLS,
+    "JupyterHub.upgrade_db": "the database is brought up to date at every start",
     "Spawner.ssl_alt_names": _NO_INTERNAL_TLS,
     "Spawner.ssl_alt_names_include_local": _NO_INTERNAL_TLS,
 }

@@ -42,8 +42,9 @@ def main() -> int:
         "MINIHUB_TEST_CHP": str(chp),
         "MINIHUB_PYZ": str(PYZ),
     }
-    # Waiting is most of what the tests do: more at once than there are cores.
-    together = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadgroup", "-m", "not alone"]
+    # Waiting is most of what the tests do: more at once than there are cores. A file stays with
+    # one worker, so that what its tests share is started once.
+    together = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "-m", "not alone"]
     pytest = [python, "-m", "pytest"]
     tests = [[*pytest, "-q", "-m", "alone", "tests"], [*pytest, "-q", *together, "tests"]]
     if len(sys.argv) > 1:

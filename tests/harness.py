@@ -191,7 +191,7 @@ class HubProcess:
     def wait_ready(
         self, timeout_s: float = START_TIMEOUT_S, *, url: str = "", verify: bool | str = True
     ) -> HubProcess:
-        """Wait until the hub answers through its public port.
+        """Wait until the hub answers through its public port and has said all of its start.
 
         ``url`` is the one to use where the hub's own cannot be reached, ``verify`` the file of
         its certificate.
@@ -205,7 +205,7 @@ class HubProcess:
             try:
                 self.url = url or json.loads(facts.read_text())["url"]
                 answer = requests.get(self.url + "hub/api", timeout=5, verify=verify)
-                if answer.status_code == 200:
+                if answer.status_code == 200 and "\nStop with Ctrl-C." in self.text:
                     return self
             except (OSError, ValueError, requests.RequestException):
                 pass

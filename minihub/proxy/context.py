@@ -16,9 +16,9 @@ from minihub.proxy import sides
 from minihub.proxy.limits import Share
 from minihub.proxy.loop import FOREVER, SWEEP, Loop
 from minihub.proxy.options import Options
+from minihub.proxy.pool import Pool
 from minihub.proxy.resolver import Resolver
 from minihub.proxy.routes import Route, RouteTable, Target
-from minihub.proxy.upstream import Pool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -58,6 +58,7 @@ class Relay(Stream):
         "_reader",
         "_is_half_closed",
         "_closes_when_sent",
+        "_is_clean",
         "_appetite",
     )
 
@@ -86,6 +87,7 @@ class Relay(Stream):
         self._reader: http1.ChunkedReader | None = None
         self._is_half_closed = False
         self._closes_when_sent = False
+        self._is_clean = False
         self._appetite = SMALL_READ
         context.stats.clients += 1
 
@@ -368,11 +370,13 @@ class Relay(Stream):
     # -- the response ----------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Go on after a response has been sent, or queued. WAIT -> IDLE, or the end"""
+        """Go on after a response has been sent, or queued. WAIT -> IDLE, or LINGER"""
         self.exchange = None
-        if self._state == _BODY:
-            self.keep = False
-        if not self.keep:
+        if self._state == _BODY or not self.keep:
+            # -> LINGER: whatever still comes is thrown away.
+            self._is_clean = self._state == _WAIT and not self._inbuf
+            self._state = _LINGER
+            self._inbuf = b""
             self._closes_when_sent = True
             if self.pending is None:
                 self._end()
@@ -398,13 +402,11 @@ class Relay(Stream):
             self._start_request()
 
     def _end(self) -> None:
-        """Close after the last response, in a way that lets the client read it. -> LINGER"""
-        if self._state == _WAIT and not self._inbuf:
+        """Close after the last response, in a way that lets the client read it."""
+        if self._is_clean or self._is_half_closed:
             self.close()
             return
         # Closing with unread input would reset the connection under the response's feet.
-        self._state = _LINGER
-        self._inbuf = b""
         self._closes_when_sent = False
         self.deadline = self.loop.now + LINGER_SECONDS
         self.want(READ)

@@ -1,4 +1,4 @@
-"""The far side: connections to targets, and the pool of those that wait for the next request.
+"""The far side: one connection to a target.
 
 Rules of this file: an Upstream carries one request at a time for its ``owner`` and tells it what
 comes back; it frames and judges the response, the owner decides what the client gets. Whatever
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
 
 from minihub.errors import ProtocolError
 from minihub.proxy import http1
@@ -21,17 +20,17 @@ from minihub.proxy.loop import (
     READ,
     SMALL_READ,
     WRITE,
-    Loop,
     Stream,
     describe_error,
     tune,
 )
-from minihub.proxy.resolver import Address, Resolver
+from minihub.proxy.resolver import Address
 from minihub.proxy.routes import Target
 
-#: Idle connections kept for one target, and for all, in one loop.
-MAX_IDLE_PER_TARGET = 256
-MAX_IDLE = 1024
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minihub.proxy.pool import Pool
+
 IDLE_SECONDS = 30.0
 #: A response may come with this many interim (1xx) heads in front.
 MAX_INTERIM = 32
@@ -438,13 +437,7 @@ class Upstream(Stream):
         assert owner is not None
         self.owner = None
         self._reader = None
-        if (
-            self._keep
-            and self.pending is None
-            and not self._send_broken
-            and owner.has_sent_request
-            and not self.pool.is_closed
-        ):
+        if self._keep and self.pending is None and not self._send_broken and owner.has_sent_request:
             self._state = _IDLE
             self._appetite = SMALL_READ
             self.want(READ)
@@ -508,85 +501,3 @@ class Upstream(Stream):
 
     def on_crash(self) -> None:
         self._fail("internal error")
-
-
-class Pool:
-    """The idle connections of one loop, by target, last used first."""
-
-    def __init__(
-        self,
-        loop: Loop,
-        resolver: Resolver,
-        *,
-        connect_timeout: float = 10.0,
-        response_timeout: float = FOREVER,
-        max_head_bytes: int = http1.MAX_HEAD_BYTES,
-        wrap_tls: Callable[[socket.socket, Target], socket.socket],
-    ) -> None:
-        """Make an empty pool; ``wrap_tls`` puts TLS on a socket and raises OSError."""
-        self.loop = loop
-        self.resolver = resolver
-        self.connect_timeout = connect_timeout
-        self.response_timeout = response_timeout
-        self.max_head_bytes = max_head_bytes
-        self.wrap_tls = wrap_tls
-        self.is_closed = False
-        self._idle: dict[tuple[object, ...], list[Upstream]] = {}
-        self._count = 0
-
-    def take(self, target: Target, *, is_checked: bool) -> Upstream:
-        """Return a connection to ``target``: an idle one, else a new one.
-
-        With ``is_checked`` an idle one is asked first whether it still lives, for a request
-        that must not be sent twice.
-        """
-        idle = self._idle.get(target.key)
-        while idle:
-            upstream = idle.pop()
-            self._count -= 1
-            if not is_checked or upstream.is_alive():
-                return upstream
-            upstream.close()
-        return self.open(target)
-
-    def open(self, target: Target) -> Upstream:
-        """Return a new connection to ``target``; it connects when a request begins on it."""
-        return Upstream(self, target)
-
-    def put(self, upstream: Upstream) -> None:
-        """Keep an idle connection, unless there are too many."""
-        idle = self._idle.get(upstream.target.key)
-        if idle is None:
-            idle = self._idle[upstream.target.key] = []
-        if len(idle) >= MAX_IDLE_PER_TARGET or self._count >= MAX_IDLE:
-            upstream.close()
-            return
-        idle.append(upstream)
-        self._count += 1
-
-    def forget(self, upstream: Upstream) -> None:
-        """Drop an idle connection that has ended."""
-        idle = self._idle.get(upstream.target.key, [])
-        if upstream in idle:
-            idle.remove(upstream)
-            self._count -= 1
-        if not idle:
-            self._idle.pop(upstream.target.key, None)
-
-    def shrink(self) -> bool:
-        """Give back a few idle connections' descriptors now; return whether there were any."""
-        found = [upstream for idle in self._idle.values() for upstream in idle][:16]
-        for upstream in found:
-            self.forget(upstream)
-            # Not at the end of the batch: the descriptors are needed before.
-            upstream.release().close()
-        return bool(found)
-
-    def close(self) -> None:
-        """Close what is idle and keep nothing from now on."""
-        self.is_closed = True
-        for idle in self._idle.values():
-            for upstream in idle:
-                upstream.close()
-        self._idle.clear()
-        self._count = 0

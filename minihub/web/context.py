@@ -85,7 +85,8 @@ class Context:
 
     @property
     def host(self) -> str:
-        return self.header("Host")
+        field = self.site.options.forwarded_host_header
+        return (self.header(field) if field else "") or self.header("Host")
 
     @property
     def user_agent(self) -> str:
@@ -105,6 +106,11 @@ class Context:
     def csp_nonce(self) -> str:
         """What the inline scripts of this one answer carry to be allowed."""
         return secrets.token_urlsafe(12)
+
+    @property
+    def has_encoded_slash(self) -> bool:
+        """Whether the path was sent with a percent-encoded slash; it is decoded before routing."""
+        return "%2f" in self.request.environ.get("REQUEST_URI", "").partition("?")[0].lower()
 
     @cached_property
     def path(self) -> str:

@@ -192,6 +192,7 @@ class Site:
     def _endpoint(self, route: Route) -> Callable[..., Any]:
         name = getattr(route.handler, "__name__", type(route.handler).__name__)
         handler_name = f"{route.handler.__module__}.{name}"
+        takes_slashes = ":path>" in route.path or ":re:" in route.path
 
         def endpoint(**args: str) -> Any:
             began = clock.monotonic()
@@ -199,6 +200,8 @@ class Site:
             try:
                 if ctx.method == "HEAD" and not route.head:
                     raise _NoHead(route.method)
+                if ctx.is_api and not takes_slashes and ctx.has_encoded_slash:
+                    raise NotFound()  # a name is one part of the path, never two
                 response = self._misplaced(ctx)
                 if response is None:
                     ctx.authorize(args)

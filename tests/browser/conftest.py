@@ -52,7 +52,7 @@ class Account:
     home: Path
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The browser; every person has a context of their own in it."""
     found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
@@ -83,7 +83,7 @@ def new_person(chromium: Browser) -> Iterator[Callable[..., Person]]:
     assert problems == []
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def public_dir() -> Iterator[Path]:
     """A temporary directory that every user can enter, unlike pytest's."""
     path = Path(tempfile.mkdtemp(prefix="minihub-browser-"))
@@ -92,7 +92,7 @@ def public_dir() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def account(public_dir: Path) -> Iterator[Account]:
     """An ordinary user: one made for these tests by root, else whoever runs them."""
     if os.getuid():
@@ -107,7 +107,7 @@ def account(public_dir: Path) -> Iterator[Account]:
     subprocess.run(["userdel", "--force", "--remove", name], check=True, capture_output=True)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def program(pyz: Path, lab_bin: Path, public_dir: Path) -> list[str]:
     """The command that runs the built file, with a Python that has no package of ours."""
     python = (lab_bin / "python").resolve()

@@ -6,7 +6,7 @@ import pytest
 from harness import HubProcess
 from playwright.sync_api import expect
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 PASSWORD = "right"
 HUB = {

@@ -11,7 +11,6 @@ from playwright.sync_api import expect
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.notebook,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.timeout(300),
 ]
 

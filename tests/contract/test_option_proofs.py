@@ -48,6 +48,8 @@ PROOFS = {
     "::test_certificate_makes_everything_https",
     "JupyterHub.trusted_downstream_ips": "tests/live/test_options_network.py"
     "::test_trusted_downstream_ips_decide_whose_word_counts",
+    "JupyterHub.forwarded_host_header": "tests/live/test_options_network.py"
+    "::test_forwarded_host_header_tells_the_host_people_asked_for",
     "JupyterHub.default_url": "tests/live/test_options_landing.py"
     "::test_default_url_is_where_people_go_who_ask_for_nothing",
     "JupyterHub.default_server_name": "tests/live/test_options_landing.py"
@@ -88,6 +90,8 @@ PROOFS = {
     "ConfigurableHTTPProxy.command": "tests/live/test_options_proxy.py::test_proxys_own_options",
     "ConfigurableHTTPProxy.command_umask": "tests/live/test_options_proxy.py"
     "::test_proxys_own_options",
+    "ConfigurableHTTPProxy.concurrency": "tests/live/test_options_proxy.py"
+    "::test_concurrency_bounds_the_requests_to_the_proxy",
     "ConfigurableHTTPProxy.debug": "tests/live/test_options_proxy.py::test_proxys_own_options",
     "ConfigurableHTTPProxy.log_level": "tests/live/test_options_proxy.py"
     "::test_log_level_of_the_proxy",

@@ -225,3 +225,13 @@ def test_too_large_a_body_is_refused(world):
 def test_hub_is_well_after_all_that(world):
     assert world.boss.call("GET", "/user").json()["name"] == "boss"
     assert ADMIN not in world.hub.text
+
+
+@pytest.mark.parametrize("slash", ["%2F", "%2f"])
+def test_encoded_slash_never_leads_to_another_route(world, slash):
+    """The path is decoded before it is routed: a name with a slash in it must not be two parts."""
+    name = world.new_user("slash")
+    assert world.boss.call("GET", f"/users/{name}/tokens").status_code == 200
+    for method, path in (("GET", "tokens"), ("DELETE", "server"), ("POST", "server")):
+        response = world.boss.call(method, f"/users/{name}{slash}{path}")
+        assert response.status_code == 404, (method, path)

@@ -292,6 +292,22 @@ def test_config_file_that_is_wrong_is_named_with_the_place(tmp_path, name, text,
     assert "Traceback" not in printed
 
 
+@pytest.mark.parametrize(
+    "flag, told",
+    [
+        ("--generate-certs", "are not encrypted"),
+        ("--upgrade-db", "brought up to date at every start"),
+        ("--JupyterHub.internal_ssl=True", "are not encrypted"),
+        ("--JupyterHub.internal_certs_location=x", "are not encrypted"),
+        ("--JupyterHub.trusted_alt_names=x", "are not encrypted"),
+        ("--JupyterHub.extra_handlers=[]", "does not run on tornado"),
+    ],
+)
+def test_what_there_is_not_is_refused_with_the_reason(tmp_path, flag, told):
+    code, printed = minihub(tmp_path, flag)
+    assert code == 3 and told in printed and "Traceback" not in printed
+
+
 def test_config_file_is_the_one_that_is_named(start_hub, tmp_path):
     directory = tmp_path / "here"
     directory.mkdir()

@@ -128,7 +128,7 @@ def test_bind_url_with_https_and_no_certificate_means_tls_before_the_proxy(start
     port = free_port()
     given = {"ip": ABSENT, "port": ABSENT, "bind_url": f"https://127.0.0.1:{port}"}
     hub = start_hub({"JupyterHub": given}, ready={"url": f"http://127.0.0.1:{port}/"})
-    assert f"open        https://127.0.0.1:{port}/" in hub.text
+    hub.wait_text(f"open        https://127.0.0.1:{port}/")
     login = PlainBrowser(hub.url).login("ada")
     assert all("; Secure" in one for one in login.raw.headers.getlist("Set-Cookie"))
 
@@ -201,7 +201,7 @@ def test_public_url_is_told_and_makes_cookies_secure(start_hub):
     port = free_port()
     outside = {"port": port, "public_url": "hub.example.org", "base_url": "/lab/"}
     hub = start_hub({"JupyterHub": outside}, ready={"url": f"http://127.0.0.1:{port}/lab/"})
-    assert "open        https://hub.example.org/lab/" in hub.text
+    hub.wait_text("open        https://hub.example.org/lab/")
     browser = PlainBrowser(hub.url)
     login = browser.login("ada", target="https://hub.example.org/lab/hub/token")
     assert login.headers["Location"] == "/lab/hub/token"
@@ -225,6 +225,17 @@ def test_trusted_downstream_ips_decide_whose_word_counts(start_hub, trusted, see
     answer = requests.get(hub.url + "hub/login", headers=headers, timeout=5)
     assert ("; Secure" in answer.headers["Set-Cookie"]) is bool(trusted)
     assert f"/hub/login (@{seen})" in hub.text
+
+
+@pytest.mark.parametrize("header", ["X-Our-Host", ""])
+def test_forwarded_host_header_tells_the_host_people_asked_for(start_hub, header):
+    hub = start_hub({"JupyterHub": {"forwarded_host_header": header}})
+    browser = hub.browser("ada")
+    answer = browser.get(
+        "/hub/login?next=http%3A%2F%2Foutside.test%2Fhub%2Ftoken",
+        headers={"X-Our-Host": "outside.test"},
+    )
+    assert answer.headers["Location"] == ("/hub/token" if header else "/hub/spawn")
 
 
 # -- hosts of users ------------------------------------------------------------------------------

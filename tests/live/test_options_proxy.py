@@ -1,10 +1,14 @@
 """Options about the proxy: which one it is, where its API is, and what is done when it fails."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -337,10 +341,76 @@ def test_extra_routes_and_hub_routespec_share_the_site(start_hub):
         "Proxy": {"extra_routes": {"/docs/": f"http://127.0.0.1:{port}"}},
     }
     hub = start_hub(config, ready={"url": f"http://127.0.0.1:{port}/"})
+    until(lambda: set(hub.routes()) == {"/hub", "/docs"})
     routes = hub.routes()
-    assert set(routes) == {"/hub", "/docs"}
     assert routes["/docs"]["extra"] and routes["/docs"]["target"] == f"http://127.0.0.1:{port}"
     assert requests.get(hub.url, timeout=5).status_code == 404
+
+
+class CountingApi(ThreadingHTTPServer):
+    """The API of a proxy that forwards nothing; it knows how many asked at the same time."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), CountingHandler)
+        self.routes, self.now, self.most = {}, 0, 0
+        self.changed = threading.Condition()
+        threading.Thread(target=self.serve_forever, args=(0.05,)).start()
+
+    def __exit__(self, *args):
+        self.shutdown()
+        super().__exit__(*args)
+
+
+class CountingHandler(BaseHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        server = self.server
+        with server.changed:
+            server.now += 1
+            server.most = max(server.most, server.now)
+            server.changed.notify_all()
+            # As long as it takes for another to come, or to be sure that none does.
+            server.changed.wait_for(lambda: server.now > 1, 0.1)
+            server.now -= 1
+        path = self.path.removeprefix("/api/routes")
+        size = int(self.headers.get("Content-Length") or 0)
+        if self.command == "POST":
+            server.routes[path] = json.loads(self.rfile.read(size))
+        answer = json.dumps(server.routes).encode() if self.command == "GET" else b""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_POST = do_DELETE = do_GET
+
+
+@pytest.mark.parametrize("concurrency", [1, 10])
+def test_concurrency_bounds_the_requests_to_the_proxy(start_hub, concurrency):
+    with CountingApi() as api:
+        hub_port = free_port()
+        options = {
+            "should_start": False,
+            "auth_token": "x" * 32,
+            "api_url": f"http://127.0.0.1:{api.server_address[1]}",
+            "concurrency": concurrency,
+        }
+        tokens = {"api_tokens": {"t" * 32: "root-admin"}, "hub_port": hub_port}
+        hub = start_hub(
+            {"JupyterHub": tokens, "ThreadedProxy": options},
+            ready={"url": f"http://127.0.0.1:{hub_port}/"},
+        )
+        names = [f"u{number}" for number in range(6)]
+        hub.api("users", "t" * 32, "POST", json={"usernames": names})
+        with ThreadPoolExecutor(6) as pool:
+            starts = [f"users/{name}/server" for name in names]
+            answers = pool.map(lambda path: hub.api(path, "t" * 32, "POST"), starts)
+            assert {answer.status_code for answer in answers} <= {201, 202}
+        until(lambda: len(api.routes) == 7)
+        assert (api.most == 1) is (concurrency == 1)
+        hub.stop()
 
 
 def test_token_of_the_proxy_is_kept_for_its_owner_alone(start_hub):

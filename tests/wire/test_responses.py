@@ -93,6 +93,21 @@ def test_response_waits_while_the_client_is_slow() -> None:
     assert bytes(bench.client.sent).count(b"x") == 10_000_000
 
 
+def test_early_response_to_an_upload_that_goes_wrong_is_the_only_one() -> None:
+    """The client cannot take the response yet and goes on with a body that is none."""
+    bench = Bench()
+    bench.feed([P + b"Transfer-Encoding: chunked\r\n\r\n"])
+    bench.client.room = 0
+    bench.targets[0].incoming.append(ANSWER)
+    bench.run()
+    bench.feed([b"nonsense\r\n" * 3])
+    bench.relay.on_timeout()
+    bench.client.room = None
+    bench.run()
+    assert bytes(bench.client.sent).count(b"HTTP/1.1") <= 1
+    assert bench.is_over
+
+
 @pytest.mark.parametrize("connection", [b"close", b"keep-alive"])
 @pytest.mark.parametrize("room", [0, 10, 90])
 def test_client_that_closes_its_side_gets_the_whole_response(connection: bytes, room: int) -> None:
