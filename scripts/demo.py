@@ -3,10 +3,10 @@
 
 Usage: python3 scripts/demo.py [-y] [option of minihub.pyz ...]
 
-The hub runs in the directory ``demo``. What it prints holds the link that makes you its owner;
-everybody else logs in with a name of their own and the password printed here. ``-y`` answers yes
-to the question whether JupyterLab may be installed. The options are the hub's: ``--port 8080``
-for another port, ``--ip 0.0.0.0`` to let other machines in.
+The hub runs in the directory ``demo``, where its configuration and data are. At its first start
+it prints a link that makes you its owner; everybody else logs in with a name of their own and the
+password printed here. ``-y`` answers yes to the question whether JupyterLab may be installed. The
+options are the hub's: ``--port 8080`` for another port, ``--ip 0.0.0.0`` to let other machines in.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import secrets
 import subprocess
 import sys
+from pathlib import Path
 
 import environments
 
@@ -43,26 +44,42 @@ def main() -> int:
         if not yes and not _agrees("Install it now?"):
             return 1
         lab = environments.ensure_lab()
-    place = environments.ROOT / "demo"
-    place.mkdir(exist_ok=True)
-    password = secrets.token_hex(5)
-    command = [
-        sys.executable,
-        str(environments.ROOT / "minihub.pyz"),
-        "--ip=127.0.0.1",
-        "--JupyterHub.authenticator_class=shared-password",
-        f"--SharedPasswordAuthenticator.user_password={password}",
-        "--SharedPasswordAuthenticator.allow_all=True",
-        "--JupyterHub.spawner_class=simple",
-        "--Spawner.cmd=" + json.dumps([str(lab / "jupyterhub-singleuser")]),
-    ]
+    password, own_password = secrets.token_hex(5), secrets.token_hex(16)
+    classes = {
+        "JupyterHub": {
+            "ip": "127.0.0.1",
+            "authenticator_class": "shared-password",
+            "spawner_class": "simple",
+        },
+        "Authenticator": {"allow_all": True},
+        "SharedPasswordAuthenticator": {
+            "user_password": password,
+            "admin_password": own_password,
+        },
+        "Spawner": {"cmd": [str(lab / "jupyterhub-singleuser")]},
+    }
     if os.getuid() == 0:
         print(ROOT_WARNING)
-        command.append("--Spawner.args=" + json.dumps(["--allow-root"]))
-    print(f"\nThe link below makes you the owner. Others: any name, password {password}\n")
+        classes["Spawner"]["args"] = ["--allow-root"]
+    print("\nAt the first start the link below makes you the owner.")
+    print(f"Others log in with any name and the password {password}")
+    print(f"The owner, to log in again: {own_password}\n")
     sys.stdout.flush()
+    _configure(classes)
+    command = [sys.executable, str(environments.ROOT / "minihub.pyz"), *arguments]
+    os.execv(command[0], command)
+
+
+def _configure(classes: dict[str, dict[str, object]]) -> None:
+    """Go to the directory ``demo`` and write the configuration, for our eyes only, into it."""
+    place = environments.ROOT / "demo"
+    place.mkdir(mode=0o700, exist_ok=True)
     os.chdir(place)
-    os.execv(command[0], [*command, *arguments])
+    Path("minihub.yaml").unlink(missing_ok=True)
+    descriptor = os.open("minihub.yaml", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write("# scripts/demo.py writes this anew each time.\n")
+        file.write(json.dumps(classes, indent=2) + "\n")
 
 
 def _agrees(question: str) -> bool:

@@ -20,7 +20,7 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1])]
 
 from harness import HubProcess  # noqa: E402
-from people import DESK, Person  # noqa: E402
+from people import DESK, TIMEOUT_MS, Person  # noqa: E402
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 #: A browser that asks nothing of anybody by itself, also where root runs it in a container.
@@ -72,6 +72,7 @@ def new_person(chromium: Browser) -> Iterator[Callable[..., Person]]:
 
     def seat(hub: HubProcess, **options: Any) -> Person:
         context = chromium.new_context(viewport=DESK, locale="en-GB", **options)
+        context.set_default_timeout(TIMEOUT_MS)
         contexts.append(context)
         people.append(Person(context, hub.url))
         return people[-1]
@@ -120,8 +121,8 @@ def start_hub(
 ) -> Iterator[Callable[..., HubProcess]]:
     """Start hubs of the built file as the ordinary user, in directories that are empty.
 
-    Without a configuration everything but the ports is the default. A start that is somebody's
-    own account keeps out of their home.
+    Without a configuration everything but the ports is the default, so the one server is that of
+    whoever runs the hub; where that is a person's own account it keeps out of their home.
     """
     hubs: list[HubProcess] = []
     env = {
@@ -132,12 +133,15 @@ def start_hub(
         "USER": account.name,
         "XDG_CACHE_HOME": str(account.home / ".cache"),
     }
-    args = list(FREE_PORTS)
-    if account.uid is None:
-        args.append(f"--Spawner.notebook_dir={account.home}")
-        args.append("--Spawner.environment=" + json.dumps({"HOME": str(account.home)}))
+    own_account = [
+        f"--Spawner.notebook_dir={account.home}",
+        "--Spawner.environment=" + json.dumps({"HOME": str(account.home)}),
+    ]
 
     def start(config: dict[str, Any] | None = None) -> HubProcess:
+        args = list(FREE_PORTS)
+        if config is None and account.uid is None:
+            args += own_account
         hub = HubProcess(
             account.home / f"hub-{secrets.token_hex(4)}",
             config,

@@ -19,8 +19,10 @@ DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 #: How a page is looked at: part of the picture's name, colour scheme, size of the window.
 LOOKS = (("light", "light", DESK), ("dark", "dark", DESK), ("phone", "light", PHONE))
-#: A real JupyterLab on a busy machine.
+#: What a busy machine may take: for a page of the hub, for a real JupyterLab.
+TIMEOUT_MS = 30_000
 LAB_TIMEOUT_MS = 90_000
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 class Person:
@@ -77,7 +79,7 @@ class Person:
         self.page.fill("#password_input", password)
         self.page.click("#login_submit")
 
-    def wait_path(self, pattern: str, timeout_ms: float = 10_000) -> None:
+    def wait_path(self, pattern: str, timeout_ms: float = TIMEOUT_MS) -> None:
         """Wait until the page's path matches."""
         self.page.wait_for_url(
             lambda url: re.fullmatch(pattern, urlsplit(url).path), timeout=timeout_ms
@@ -85,7 +87,7 @@ class Person:
 
     def sees(self, text: str) -> None:
         """Wait until a text is on the page."""
-        expect(self.page.get_by_text(text).first).to_be_visible(timeout=10_000)
+        expect(self.page.get_by_text(text).first).to_be_visible()
 
     def run_cell(self, code: str, answer: str) -> None:
         """Make a notebook in JupyterLab, which must be opening; run a cell and see its answer."""

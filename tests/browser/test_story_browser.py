@@ -6,6 +6,7 @@ import signal
 
 import psutil
 import pytest
+from people import LAB_TIMEOUT_MS
 from playwright.sync_api import expect
 
 pytestmark = [
@@ -56,7 +57,7 @@ def test_owner_of_a_new_hub_runs_a_cell(start_hub, new_person, account):
     owner.wait_path(f"/hub/spawn-pending/{account.name}")
     owner.look("story-3-pending", "light")
 
-    owner.wait_path(f"/user/{account.name}/lab", timeout_ms=90_000)
+    owner.wait_path(f"/user/{account.name}/lab", timeout_ms=LAB_TIMEOUT_MS)
     owner.run_cell("6*7", "42")
     owner.look("story-4-notebook", "light")
     assert far_connections() == []
@@ -95,7 +96,7 @@ def test_second_person_cannot_reach_the_first_ones_server(start_hub, new_person)
         person.log_in(name, "a long password")
         person.sees(f"Hello, {name}")
     ada.page.click("#start")
-    ada.wait_path("/user/ada/lab", timeout_ms=90_000)
+    ada.wait_path("/user/ada/lab", timeout_ms=LAB_TIMEOUT_MS)
     ada.run_cell("6*7", "42")
 
     eve.open("/user/ada/lab", status=403)

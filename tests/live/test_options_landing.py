@@ -214,6 +214,13 @@ def seen(hub, name):
     return hub.rows(query, name)[0]
 
 
+def noted_start(hub, name):
+    """Wait until a server's start has been noted as its activity; return as :func:`seen`."""
+    query = "select started from servers s join users u on u.id = s.user_id where u.name = ?"
+    wait_until(lambda: seen(hub, name)[0] == hub.rows(query, name)[0][0])
+    return seen(hub, name)
+
+
 def test_activity_that_the_proxy_saw_is_collected(start_hub):
     config = {"last_activity_interval": 1, "activity_resolution": 0}
     hub = start_hub({"JupyterHub": config | {"api_tokens": {TOKEN: "root-admin"}}})
@@ -244,7 +251,7 @@ def test_small_steps_of_activity_are_not_written(start_hub):
     hub = start_hub({"JupyterHub": config})
     browser = hub.browser("ada")
     browser.start_server("ada")
-    before = seen(hub, "ada")
+    before = noted_start(hub, "ada")
     for _ in range(5):
         requests.get(hub.url + "user/ada/api", timeout=5)
     collected = time.monotonic() + 2.5

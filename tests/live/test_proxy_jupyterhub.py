@@ -23,6 +23,7 @@ c.JupyterHub.authenticator_class = "dummy"
 c.JupyterHub.spawner_class = "simple"
 c.Authenticator.allow_all = True
 c.Spawner.args = ["--allow-root"]
+c.SimpleLocalProcessSpawner.home_dir_template = {home!r}
 c.Spawner.start_timeout = 60
 """
 
@@ -37,7 +38,12 @@ def test_login_spawn_and_a_kernel_over_websocket(lab_bin: Path, pyz: Path, tmp_p
     config = tmp_path / "jupyterhub_config.py"
     config.write_text(
         CONFIG.format(
-            port=port, api_port=api_port, hub_port=hub_port, python=sys.executable, pyz=str(pyz)
+            port=port,
+            api_port=api_port,
+            hub_port=hub_port,
+            python=sys.executable,
+            pyz=str(pyz),
+            home=str(tmp_path / "{username}"),
         )
     )
     log = tmp_path / "hub.log"
