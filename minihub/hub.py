@@ -20,20 +20,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from . import aio, census, clock, limits, metrics, urls
+from . import aio, census, clock, limits, metrics
 from .accounts import Accounts
 from .activity import Activity
 from .authstate import AuthStates
 from .directory import Names
 from .errors import BadRequest, MinihubError, SpawnError, SpawnTimeout
 from .hubroutes import HubRoutes
-from .models import Group, GroupMember, OAuthClient, Token, User
-from .models import Server as ServerRow
+from .models import Group, GroupMember, User
 from .oauth import OAuthProvider
 from .options import JupyterHub
 from .registry import Registry
 from .roles import Roles
 from .server import Server, State
+from .serverrows import ServerRows
 from .servicerunner import ServiceRunner
 from .spawner import HubInfo, Spawner, UserInfo
 from .store import Store
@@ -99,6 +99,7 @@ class Hub:
         )
         self.promises = limits.Promises(self.active_servers)
         self._failures = limits.Failures(lambda: self.on_give_up())
+        self.rows = ServerRows(store, accounts, oauth, roles)
         self._servers = Registry()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(POOL_SIZE, thread_name_prefix="server")
@@ -233,7 +234,7 @@ class Hub:
         spawner.handler = handler
         server.spawner = spawner
         spawner.apply_group_overrides()
-        self._give_credentials(server, spawner, user_options)
+        self.rows.give_credentials(server, spawner, user_options)
         if self.auth_states.enabled:
             spawner.run_hook("auth_state_hook", self.auth_states.load(server.user_id))
         spawner.take_user_options()
@@ -246,17 +247,14 @@ class Hub:
             target=_tell_progress, args=(server, spawner), name=name, daemon=True
         ).start()
         server.target = spawner.run_start()
-        self._save_state(server)
+        self.rows.save_state(server)
         server.add_event({"progress": 70, "message": "Waiting for the server to answer..."})
         url = server.target + spawner.server_url
         spawner.wait_ready(url, still_wanted=lambda: self._go_on(server))
         self._go_on(server)
         self.routes.add_server(server)
         server.started = clock.utcnow()
-        with self.store.transaction(touches_rights=False):
-            ServerRow.update(target=server.target, started=clock.isoformat(server.started)).where(
-                ServerRow.id == server.row_id
-            ).execute()
+        self.rows.save_started(server)
         if not server.move(State.READY, only_from=State.SPAWNING):  # SPAWNING -> READY
             raise Cancelled("the start was cancelled")
         self.activity.server(server.row_id, server.user_id, server.started, step_s=0)
@@ -267,48 +265,6 @@ class Hub:
 
     def _new_spawner(self, person: UserInfo, name: str) -> Spawner:
         return self.spawner_class(user=person, server_name=name, hub=self.info, config=self.config)
-
-    def _give_credentials(
-        self, server: Server, spawner: Spawner, user_options: dict[str, Any] | None
-    ) -> None:
-        """Store the server's row, its OAuth client and its token, and hand them to the spawner."""
-        access = f"access:servers!server={server.full_name}"
-        token_scopes = spawner.token_scopes()
-        allowed_scopes = spawner.allowed_scopes()
-        spawner.oauth_client_id = _client_id(server)
-        spawner.oauth_access_scopes = [access, f"access:servers!user={server.user_name}"]
-        with self.store.transaction():
-            row, _created = ServerRow.get_or_create(user=server.user_id, name=server.name)
-            if user_options is not None:
-                row.user_options = user_options
-            row.display_name = server.display_name or row.display_name or server.name
-            row.state = {}
-            spawner.user_options = server.user_options = row.user_options
-            server.display_name = row.display_name
-            Token.delete().where(Token.server == row).execute()
-            server.row_id = row.id
-            _token, spawner.api_token = self.accounts.issue_token(
-                user_id=server.user_id,
-                server_id=row.id,
-                note=f"Server at {spawner.server_url}",
-                scopes=token_scopes or sorted(self.roles.raw_scopes("server")),
-            )
-            row.oauth_client = self.oauth.register_client(
-                spawner.oauth_client_id,
-                secret=spawner.api_token,
-                redirect_uri=spawner.oauth_callback_url,
-                access=access,
-                allowed_scopes=allowed_scopes,
-                description=f"Server at {spawner.server_url}",
-            )
-            row.save()
-
-    def _save_state(self, server: Server) -> None:
-        state = server.spawner.get_state()
-        with self.store.transaction(touches_rights=False):
-            ServerRow.update(state=state, target=server.target).where(
-                ServerRow.id == server.row_id
-            ).execute()
 
     def _start_failed(self, server: Server, error: SpawnError, took_s: float) -> None:
         cancelled = isinstance(error, Cancelled)
@@ -379,7 +335,7 @@ class Hub:
                 ("hook", lambda: spawner.run_hook("post_stop_hook")),
                 ("session", lambda: aio.call(self.authenticator.post_spawn_stop, person, spawner)),
             ]
-        steps.append(("rows", lambda: self._clean_rows(server)))
+        steps.append(("rows", lambda: self.rows.clean(server)))
         for what, step in steps:
             try:
                 step()
@@ -389,25 +345,9 @@ class Hub:
                 log.exception("Stopping %s, its %s", server.full_name, what)
         server.target = None
 
-    def _clean_rows(self, server: Server) -> None:
-        with self.store.transaction():
-            row = ServerRow.get_or_none(ServerRow.id == server.row_id)
-            if row is None:
-                return
-            Token.delete().where(Token.server == row).execute()
-            if row.oauth_client_id:
-                Token.delete().where(Token.oauth_client == row.oauth_client_id).execute()
-            row.target = None
-            row.started = None
-            row.state = {}
-            row.save()
-
     def remove_server(self, server: Server) -> None:
         """Forget everything about a stopped server: its row, its OAuth client, its shares."""
-        with self.store.transaction():
-            mine = (ServerRow.user == server.user_id) & (ServerRow.name == server.name)
-            delete_clients(mine)
-            ServerRow.delete().where(mine).execute()
+        self.rows.remove(server)
         self.activity.forget()
         with self._lock:
             self._servers.remove(server.user_id, server.name)
@@ -529,18 +469,9 @@ class Hub:
 
     def _left_running(self) -> Iterator[Server]:
         """Yield the servers that ran when the last hub ended, each with its spawner."""
-        with self.store.session():
-            rows = list(
-                ServerRow.select(ServerRow, User).join(User).where(ServerRow.target.is_null(False))
-            )
-        for row in rows:
-            server = Server(row.user.id, row.user.name, row.name)
-            server.row_id = row.id
-            server.display_name, server.user_options = row.display_name, row.user_options
-            server.target = row.target
-            server.started = clock.parse(row.started) if row.started else None
-            server.spawner = self._new_spawner(self.user_info(row.user), row.name)
-            server.spawner.load_state(row.state or {})
+        for server, user, state in self.rows.left_running():
+            server.spawner = self._new_spawner(self.user_info(user), server.name)
+            server.spawner.load_state(state)
             yield server
 
     def stop(self, *, stop_servers: bool) -> None:
@@ -560,12 +491,6 @@ class Hub:
             thread.join(5)
 
 
-def delete_clients(servers: Any) -> None:
-    """Delete the OAuth clients, with all their tokens, of the server rows under a condition."""
-    clients = ServerRow.select(ServerRow.oauth_client).where(servers)
-    OAuthClient.delete().where(OAuthClient.id.in_(clients)).execute()
-
-
 def _tell_progress(server: Server, spawner: Spawner) -> None:
     """Hand on what the spawner says of its start; it may go on saying until the start has ended."""
     try:
@@ -575,14 +500,3 @@ def _tell_progress(server: Server, spawner: Spawner) -> None:
             server.add_event(event)
     except Exception:  # a spawner may be anybody's
         log.exception("The progress of %s", server.full_name)
-
-
-def _client_id(server: Server) -> str:
-    """Return the name of a server's OAuth client, which is also the name of its cookie.
-
-    No quoted name holds the sign between user and server, so that two servers never share one.
-    """
-    parts = [server.user_name, *([server.name] if server.name else [])]
-    return "jupyterhub-user-" + "!".join(
-        urls.escape_name(part).replace("@", "%40") for part in parts
-    )

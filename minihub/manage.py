@@ -349,7 +349,7 @@ def user_remove(loaded: Loaded, say: Say, names: Sequence[str]) -> int:
 
 
 def _remove_offline(home: Home, name: str) -> None:
-    from .hub import delete_clients  # the other verbs need not wait for what it imports
+    from .serverrows import delete_clients  # the other verbs need not wait for what it imports
 
     with home.accounts() as accounts:
         user = accounts.user(name)

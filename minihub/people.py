@@ -15,12 +15,13 @@ from typing import Any
 
 from . import aio, clock
 from .errors import BadRequest, ConfigError, MinihubError
-from .hub import Hub, delete_clients
+from .hub import Hub
 from .logs import safe
 from .models import Group, GroupMember, User
 from .models import Server as ServerRow
 from .roles import RoleSpec
 from .server import State
+from .serverrows import delete_clients
 from .spawner import UserInfo
 
 log = logging.getLogger("minihub.people")

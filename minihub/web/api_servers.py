@@ -21,10 +21,10 @@ from typing import Any
 import bottle
 
 from ..errors import BadRequest, Conflict, MinihubError, NotFound, RequestError
-from ..hub import delete_clients
 from ..models import Server as ServerRow
 from ..models import User
 from ..server import Server, State
+from ..serverrows import delete_clients
 from ..urls import server_name_problem
 from .api_base import UserModels, find_user
 from .context import Context

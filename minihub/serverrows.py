@@ -1,0 +1,136 @@
+"""The rows of servers: what the database keeps of one from its start to its removal.
+
+Rules of this file: each method is one transaction; nothing is started, stopped or waited for. A
+server's token is the secret of its OAuth client, so that both come and go together.
+
+Threads: any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from . import clock, urls
+from .accounts import Accounts
+from .models import OAuthClient, Token, User
+from .models import Server as ServerRow
+from .oauth import OAuthProvider
+from .roles import Roles
+from .server import Server
+from .spawner import Spawner
+from .store import Store
+
+
+class ServerRows:
+    """The rows of all servers of one hub."""
+
+    def __init__(
+        self, store: Store, accounts: Accounts, oauth: OAuthProvider, roles: Roles
+    ) -> None:
+        self._store = store
+        self._accounts = accounts
+        self._oauth = oauth
+        self._roles = roles
+
+    def give_credentials(
+        self, server: Server, spawner: Spawner, user_options: dict[str, Any] | None
+    ) -> None:
+        """Store the server's row, its OAuth client and its token, and hand them to the spawner."""
+        access = f"access:servers!server={server.full_name}"
+        token_scopes = spawner.token_scopes()
+        allowed_scopes = spawner.allowed_scopes()
+        spawner.oauth_client_id = client_id(server)
+        spawner.oauth_access_scopes = [access, f"access:servers!user={server.user_name}"]
+        with self._store.transaction():
+            row, _created = ServerRow.get_or_create(user=server.user_id, name=server.name)
+            if user_options is not None:
+                row.user_options = user_options
+            row.display_name = server.display_name or row.display_name or server.name
+            row.state = {}
+            spawner.user_options = server.user_options = row.user_options
+            server.display_name = row.display_name
+            Token.delete().where(Token.server == row).execute()
+            server.row_id = row.id
+            _token, spawner.api_token = self._accounts.issue_token(
+                user_id=server.user_id,
+                server_id=row.id,
+                note=f"Server at {spawner.server_url}",
+                scopes=token_scopes or sorted(self._roles.raw_scopes("server")),
+            )
+            row.oauth_client = self._oauth.register_client(
+                spawner.oauth_client_id,
+                secret=spawner.api_token,
+                redirect_uri=spawner.oauth_callback_url,
+                access=access,
+                allowed_scopes=allowed_scopes,
+                description=f"Server at {spawner.server_url}",
+            )
+            row.save()
+
+    def save_state(self, server: Server) -> None:
+        """Store what finds the server's process again."""
+        state = server.spawner.get_state()
+        with self._store.transaction(touches_rights=False):
+            ServerRow.update(state=state, target=server.target).where(
+                ServerRow.id == server.row_id
+            ).execute()
+
+    def save_started(self, server: Server) -> None:
+        """Store where a server answers and since when."""
+        with self._store.transaction(touches_rights=False):
+            ServerRow.update(target=server.target, started=clock.isoformat(server.started)).where(
+                ServerRow.id == server.row_id
+            ).execute()
+
+    def clean(self, server: Server) -> None:
+        """Take a stopped server's tokens and target away; its row stays."""
+        with self._store.transaction():
+            row = ServerRow.get_or_none(ServerRow.id == server.row_id)
+            if row is None:
+                return
+            Token.delete().where(Token.server == row).execute()
+            if row.oauth_client_id:
+                Token.delete().where(Token.oauth_client == row.oauth_client_id).execute()
+            row.target = None
+            row.started = None
+            row.state = {}
+            row.save()
+
+    def remove(self, server: Server) -> None:
+        """Delete a server's row, its OAuth client and its shares."""
+        with self._store.transaction():
+            mine = (ServerRow.user == server.user_id) & (ServerRow.name == server.name)
+            delete_clients(mine)
+            ServerRow.delete().where(mine).execute()
+
+    def left_running(self) -> Iterator[tuple[Server, User, dict[str, Any]]]:
+        """Yield each server that had not stopped when the last hub ended, its user, its state."""
+        with self._store.session():
+            rows = list(
+                ServerRow.select(ServerRow, User).join(User).where(ServerRow.target.is_null(False))
+            )
+        for row in rows:
+            server = Server(row.user.id, row.user.name, row.name)
+            server.row_id = row.id
+            server.display_name, server.user_options = row.display_name, row.user_options
+            server.target = row.target
+            server.started = clock.parse(row.started) if row.started else None
+            yield server, row.user, row.state or {}
+
+
+def delete_clients(servers: Any) -> None:
+    """Delete the OAuth clients, with all their tokens, of the server rows under a condition."""
+    clients = ServerRow.select(ServerRow.oauth_client).where(servers)
+    OAuthClient.delete().where(OAuthClient.id.in_(clients)).execute()
+
+
+def client_id(server: Server) -> str:
+    """Return the name of a server's OAuth client, which is also the name of its cookie.
+
+    No quoted name holds the sign between user and server, so that two servers never share one.
+    """
+    parts = [server.user_name, *([server.name] if server.name else [])]
+    return "jupyterhub-user-" + "!".join(
+        urls.escape_name(part).replace("@", "%40") for part in parts
+    )
