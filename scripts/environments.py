@@ -23,6 +23,8 @@ OLDEST_PYTHON = (3, 10)
 LAB = ("jupyterhub==6.1.1", "jupyterlab==4.6.6", "jupyterhub-idle-culler==2.0.0")
 #: The proxy that the built-in one stands in for, a program of node's.
 CHP = "configurable-http-proxy@5.3.0"
+#: What the browser tests look for barriers with.
+AXE = "axe-core@4.14.1"
 #: The programs by which such an environment is recognised.
 LAB_PROGRAMS = ("jupyterhub-singleuser", "jupyter-lab")
 #: JupyterLab asks nobody on the Internet whether it is current and whether there are news.
@@ -73,20 +75,30 @@ def ensure_lab() -> Path:
 
 
 def ensure_chp() -> Path:
-    """Return the directory that holds the program configurable-http-proxy.
+    """Return the directory that holds the program configurable-http-proxy."""
+    return ensure_npm("chp", CHP) / "node_modules" / ".bin"
+
+
+def ensure_axe() -> Path:
+    """Return the script of axe-core, which looks for barriers on a page."""
+    return ensure_npm("axe", AXE) / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def ensure_npm(name: str, package: str) -> Path:
+    """Return the directory ``.cache/NAME`` in which npm has installed exactly this package.
 
     Ends the program when npm cannot install it.
     """
-    home = place() / ".cache" / "chp"
+    home = place() / ".cache" / name
     mark = home / "made-for"
-    if not (mark.exists() and mark.read_text() == CHP):
-        print(f"Installing {CHP} in {home} (once) ...", flush=True)
+    if not (mark.exists() and mark.read_text() == package):
+        print(f"Installing {package} in {home} (once) ...", flush=True)
         home.mkdir(parents=True, exist_ok=True)
         npm = ["npm", "install", "--silent", "--no-package-lock", "--no-audit", "--no-fund"]
-        if subprocess.run([*npm, "--prefix", str(home), CHP]).returncode:
-            sys.exit(f"npm could not install {CHP}")
-        mark.write_text(CHP)
-    return home / "node_modules" / ".bin"
+        if subprocess.run([*npm, "--prefix", str(home), package]).returncode:
+            sys.exit(f"npm could not install {package}")
+        mark.write_text(package)
+    return home
 
 
 def find_lab() -> Path | None:

@@ -21,7 +21,7 @@ import bottle
 
 from .. import tokens, urls
 from ..errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
-from . import cookies, shapes
+from . import cookies, messages, shapes
 from .identity import Caller
 from .routing import RESOURCES, SOME, Access, Route
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .site import Site
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+#: How long a browser keeps what somebody wants of the pages' look.
+PREFERENCE_DAYS = 365
 #: How deep the lists and objects of a JSON body may lie in each other.
 MAX_DEPTH = 100
 
@@ -40,6 +42,11 @@ class NeedsLogin(Forbidden):
 
 class Context:
     """A request to the hub and the means to answer it."""
+
+    #: Cookies of preferences, and the themes there are besides the system's.
+    THEME = "minihub-theme"
+    LANGUAGE = "minihub-language"
+    THEMES = ("light", "dark")
 
     def __init__(self, site: Site, request: Any, route: Route) -> None:
         self.site = site
@@ -317,6 +324,31 @@ class Context:
         cookie = cookies.clear(name, path=path, secure=self.secure, options=options, **kwargs)
         self._set_cookies.append(cookie)
 
+    def keep_preference(self, name: str, value: str) -> None:
+        """Set a cookie that a page's own script may change too."""
+        self.set_cookie(
+            name,
+            value,
+            path=self.site.hub_prefix,
+            max_age_s=PREFERENCE_DAYS * 86400,
+            http_only=False,
+        )
+
+    def _preference(self, name: str) -> str:
+        return self.jar.get(name, [""])[-1]
+
+    @cached_property
+    def theme(self) -> str:
+        """``light`` or ``dark`` where somebody chose; empty for the system's."""
+        chosen = self._preference(self.THEME)
+        return chosen if chosen in self.THEMES else ""
+
+    @cached_property
+    def texts(self) -> messages.Catalogue:
+        """The language of whoever reads the answer, if it is a page."""
+        wanted = self._preference(self.LANGUAGE)
+        return messages.catalogue(messages.choose(wanted, self.header("Accept-Language")))
+
     def _cookie_options(
         self, name: str, domain: str = "", max_age_s: float | None = None, **_others: Any
     ) -> dict[str, Any]:
@@ -406,6 +438,10 @@ class Context:
             "services": list(site.hub.services.shown()) if user else [],
             "admin_access": site.options.admin_access,
             "authenticator": site.authenticator,
+            "texts": self.texts,
+            "theme": self.theme,
+            "chosen_language": self._preference(self.LANGUAGE),
+            "here": self.path_and_query,
         }
 
     def to_login(self) -> Any:

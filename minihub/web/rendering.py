@@ -26,7 +26,9 @@ from markupsafe import Markup
 
 from minihub import clock
 from minihub.errors import ConfigError, MinihubError
+from minihub.texts import Text
 from minihub.urls import url_path_join, url_prefix
+from minihub.web import messages
 
 #: Jinja extensions that our own templates need; those of the configuration are added to them.
 EXTENSIONS = ("jinja2.ext.i18n",)
@@ -50,6 +52,10 @@ DEFAULTS: dict[str, Any] = {
     "options_form": False,
     "parsed_scopes": {},
     "services": (),  # dicts: name, href
+    "texts": messages.ENGLISH,  # the catalogue of the page's language
+    "theme": "",  # light or dark where somebody chose; empty for the system's
+    "chosen_language": "",  # empty for the browser's
+    "here": "",  # path and query of the page
     "xsrf": "",
     # -- login.html, owner.html --
     "authenticator_login_url": "",  # the form's action, with ?next= in it
@@ -213,6 +219,7 @@ class Renderer:
             "static_url": self.static_url,
             "version_hash": version_hash,
             "own_logo": not logo_file,
+            "languages": messages.LANGUAGES,
         }
         directories = [os.path.abspath(path) for path in template_paths]
         if data_files_path:
@@ -386,8 +393,35 @@ def _environment(
     # Texts of our templates stand in _() and {% trans %}, ready for a catalogue.
     environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
     environment.globals.update(env_globals)
+    environment.globals.update(gettext=_gettext, ngettext=_ngettext)
     environment.filters["when"] = _when
+    environment.filters["tell"] = _tell
     return environment
+
+
+@jinja2.pass_context
+def _gettext(context: jinja2.runtime.Context, message: str, /, **values: Any) -> Any:
+    """Say a text of ours in the page's language; values are escaped, the text is not."""
+    return _filled(context, context.resolve("texts").gettext(message), values)
+
+
+@jinja2.pass_context
+def _ngettext(
+    context: jinja2.runtime.Context, singular: str, plural: str, num: int, /, **values: Any
+) -> Any:
+    text = context.resolve("texts").ngettext(singular, plural, num)
+    return _filled(context, text, {"num": num, **values})
+
+
+def _filled(context: jinja2.runtime.Context, text: str, values: Mapping[str, Any]) -> Any:
+    values = {name: context.resolve("texts").tell(value) for name, value in values.items()}
+    return (Markup(text) if context.eval_ctx.autoescape else text) % values
+
+
+@jinja2.pass_context
+def _tell(context: jinja2.runtime.Context, value: Any) -> Any:
+    """Say what the program told (:mod:`minihub.texts`) in the page's language."""
+    return context.resolve("texts").tell(value) if isinstance(value, Text) else value
 
 
 def _when(value: datetime | str) -> Markup:

@@ -23,6 +23,7 @@ from . import (
     metrics_page,
     oauth_pages,
     pages,
+    preferences,
 )
 from .routing import Routes
 
@@ -41,6 +42,7 @@ ALL: tuple[Routes, ...] = tuple(
         login,
         landing,
         pages,
+        preferences,
         admin_page,
         metrics_page,
         assets,

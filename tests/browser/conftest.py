@@ -74,7 +74,7 @@ def new_person(chromium: Browser) -> Iterator[Callable[..., Person]]:
         context = chromium.new_context(viewport=DESK, locale="en-GB", **options)
         context.set_default_timeout(TIMEOUT_MS)
         contexts.append(context)
-        people.append(Person(context, hub.url))
+        people.append(Person(context, hub.url, scripts=options.get("java_script_enabled", True)))
         return people[-1]
 
     yield seat

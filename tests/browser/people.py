@@ -1,35 +1,61 @@
 """Somebody at a browser of their own: what they do, and what went wrong on their pages.
 
-Every page is looked at in three ways (light, dark, the width of a phone); the pictures are kept in
-``tests/artifacts``. A person notices by themselves: errors on the hub's pages, pieces of a page
-that could not be loaded, anything asked of another machine.
+Every page is looked at in several ways (light, dark, the width of a phone, that of a projector);
+the pictures are kept in ``tests/artifacts``, and axe-core looks for barriers in each. A person
+notices by themselves: errors on the hub's pages, pieces of a page that could not be loaded,
+anything asked of another machine.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Request, Response, expect
 
-ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import environments  # noqa: E402
+
+ARTIFACTS = ROOT / "tests" / "artifacts"
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
+WALL = {"width": 1920, "height": 1080}
 #: How a page is looked at: part of the picture's name, colour scheme, size of the window.
-LOOKS = (("light", "light", DESK), ("dark", "dark", DESK), ("phone", "light", PHONE))
+LOOKS = (
+    ("light", "light", DESK),
+    ("dark", "dark", DESK),
+    ("phone", "light", PHONE),
+    ("wall", "light", WALL),
+)
+#: What axe-core checks: WCAG 2.2 at levels A and AA, and what its makers advise.
+RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 #: What a busy machine may take: for a page of the hub, for a real JupyterLab.
 TIMEOUT_MS = 30_000
 LAB_TIMEOUT_MS = 90_000
 expect.set_options(timeout=TIMEOUT_MS)
 
 
+@functools.cache
+def axe_source() -> str:
+    """The script of axe-core: ``$MINIHUB_TEST_AXE``, or installed when it is absent."""
+    given = os.environ.get("MINIHUB_TEST_AXE")
+    return (Path(given) if given else environments.ensure_axe()).read_text()
+
+
 class Person:
     """A browser context with one page open, at one hub."""
 
-    def __init__(self, context: BrowserContext, hub_url: str) -> None:
+    def __init__(self, context: BrowserContext, hub_url: str, *, scripts: bool = True) -> None:
         self.hub_url = hub_url
+        #: Whether pages may run scripts; axe-core is one.
+        self.scripts = scripts
         self.problems: list[str] = []
         self.page = context.new_page()
         context.on("console", self._on_console)
@@ -105,8 +131,23 @@ class Person:
         output = page.locator(".jp-Notebook .jp-OutputArea-output").first
         expect(output).to_have_text(answer, timeout=LAB_TIMEOUT_MS)
 
+    def barriers(self) -> list[str]:
+        """Return what axe-core finds on the page, each with the rule and the elements."""
+        self.page.evaluate(axe_source())
+        found: Any = self.page.evaluate(
+            "rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']})",
+            list(RULES),
+        )
+        return [
+            f"{one['id']}: {one['help']}: {[node['html'][:120] for node in one['nodes'][:3]]}"
+            for one in found["violations"]
+        ]
+
     def look(self, name: str, *looks: str) -> None:
-        """Keep pictures of the page; it must fit into the window in each of the ``looks``."""
+        """Keep pictures of the page, which must fit into the window and have no barriers.
+
+        ``looks`` are the names in LOOKS; without any, all.
+        """
         ARTIFACTS.mkdir(exist_ok=True)
         for look, scheme, size in LOOKS:
             if looks and look not in looks:
@@ -120,5 +161,6 @@ class Person:
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             )
             assert overhang <= 0, f"{name}-{look} is {overhang} px wider than the window"
+            assert not self.scripts or self.barriers() == [], f"{name}-{look}"
         self.page.emulate_media(color_scheme="light")
         self.page.set_viewport_size(DESK)

@@ -103,17 +103,89 @@ def test_admin_page_and_consent_to_enter_somebody_elses_server(hub, new_person):
     admin.sees('"name": "root-admin"')
 
 
-def test_chosen_theme_stays(hub, new_person):
-    person = new_person(hub)
-    person.open("/hub/login")
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])
+def test_chosen_theme_and_language_stay(hub, new_person, scripts):
+    person = new_person(hub, java_script_enabled=scripts)
+    person.open("/hub/login?next=%2Fhub%2Ftoken")
     root = person.page.locator("html")
-    person.page.click("#dark-theme-toggle")
+    menu = person.page.locator("#dark-theme-toggle")
+    menu.click()
+    if scripts:
+        person.look("page-display-menu")
+    person.page.get_by_role("button", name="Dark", exact=True).click()
     expect(root).to_have_attribute("data-theme", "dark")
     person.page.reload()
     expect(root).to_have_attribute("data-theme", "dark")
-    expect(person.page.locator("#dark-theme-toggle")).to_have_attribute("aria-pressed", "true")
-    person.page.click("#dark-theme-toggle")
+    person.open("/hub/health-of-nothing", status=404)
+    expect(root).to_have_attribute("data-theme", "dark")
+    menu.click()
+    chosen = person.page.get_by_role("button", name="Dark", exact=True)
+    expect(chosen).to_have_attribute("aria-pressed", "true")
+    person.page.get_by_role("button", name="As the system").click()
     expect(root).not_to_have_attribute("data-theme", "dark")
+
+    person.open("/hub/login?next=%2Fhub%2Ftoken")
+    menu.click()
+    person.page.get_by_role("button", name="Deutsch").click()
+    expect(root).to_have_attribute("lang", "de")
+    assert person.page.url.endswith("/hub/login?next=%2Fhub%2Ftoken")
+    menu.click()
+    person.page.locator('[name="language"][value="auto"]').click()
+    expect(root).to_have_attribute("lang", "en")
+
+
+def test_keyboard_alone_logs_in_starts_and_stops(hub, new_person):
+    """Tab, Enter and typing lead through the whole way; what has the focus can be seen."""
+    person = new_person(hub)
+    page = person.page
+    person.open("/hub/login")
+
+    def tab_to(selector: str) -> None:
+        for _ in range(40):
+            if page.evaluate("s => document.activeElement.matches(s)", selector):
+                break
+            page.keyboard.press("Tab")
+        assert page.evaluate("s => document.activeElement.matches(s)", selector), selector
+        width = page.evaluate("parseFloat(getComputedStyle(document.activeElement).outlineWidth)")
+        assert width >= 2, f"{selector} has no visible focus"
+
+    page.keyboard.press("Tab")
+    page.evaluate("document.activeElement.blur()")
+    tab_to("a.skip-link")
+    tab_to("#dark-theme-toggle")
+    page.keyboard.press("Enter")
+    tab_to('[name="theme"][value="dark"]')
+    page.keyboard.press("Enter")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.keyboard.press("Escape")
+    expect(page.locator("#display-menu")).not_to_have_attribute("open", "")
+    tab_to("#username_input")
+    page.keyboard.type("ada")
+    tab_to("#password_input")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    person.wait_path("/hub/spawn-pending/ada|/user/ada/.*|/hub/home")
+    person.wait_path("/user/ada/.*")
+    person.open("/hub/home")
+    tab_to("#stop")
+    page.keyboard.press("Enter")
+    person.sees("Start my server")
+    tab_to("#logout")
+    page.keyboard.press("Enter")
+    person.wait_path("/hub/login")
+
+
+def test_printed_page_is_dark_on_white_and_without_controls(hub, new_person):
+    person = new_person(hub)
+    person.open("/hub/token")
+    person.log_in("ada", PASSWORD)
+    person.wait_path("/hub/token")
+    person.page.emulate_media(media="print", color_scheme="dark")
+    for selector in (".topbar-links", ".topbar-tools", "#request-token"):
+        expect(person.page.locator(selector)).to_be_hidden()
+    body = person.page.locator("body")
+    expect(body).to_have_css("background-color", "rgb(255, 255, 255)")
+    expect(person.page.locator("h1")).to_have_css("color", "rgb(0, 0, 0)")
 
 
 def test_start_that_takes_long_is_watched_and_cancelled(misbehaving_hub, new_person):

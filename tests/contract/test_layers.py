@@ -19,6 +19,7 @@ LAYERS = {
     "minihub.subdomains": 0,
     "minihub.runtime": 0,
     "minihub.durations": 0,
+    "minihub.texts": 0,
     "minihub.rest": 1,
     "minihub.hublock": 1,
     "minihub.aio": 1,

@@ -21,7 +21,7 @@ STRICT = {"undefined": jinja2.StrictUndefined}
 #: What a template may use beyond DEFAULTS; the Renderer gives it a value of its own.
 BUILT_IN = {
     "base_url", "prefix", "login_url", "logout_url", "static_url", "version_hash", "own_logo",
-    "xsrf_token", "xsrf_form_html", "gettext", "ngettext",
+    "xsrf_token", "xsrf_form_html", "gettext", "ngettext", "languages",
 }  # fmt: skip
 #: Variables our own templates leave alone, kept for overrides.
 FOR_OVERRIDES = {"csp_nonce", "no_spawner_check", "xsrf"}
@@ -110,7 +110,7 @@ def test_page_renders_without_any_variable(renderer, name):
 @pytest.mark.parametrize("path", sorted((WEB / "templates").iterdir()), ids=lambda path: path.name)
 def test_template_uses_declared_variables_only(path):
     environment = jinja2.Environment(extensions=["jinja2.ext.i18n"])
-    environment.filters["when"] = str
+    environment.filters.update(when=str, tell=str)
     tree = environment.parse(path.read_text())
     used = jinja2.meta.find_undeclared_variables(tree)
     set_here = {node.name for node in tree.find_all(jinja2.nodes.Name) if node.ctx == "store"}
@@ -270,7 +270,7 @@ def test_login_form_has_the_names_that_scripted_logins_use(renderer):
     assert page.by_id("password_input")[1]["name"] == "password"
     assert page.by_id("login_submit")[1]["type"] == "submit"
     assert any("login_error" in p.get("class", "").split() for p in page.all("p"))
-    (form,) = page.all("form")
+    form = page.all("form")[0]
     assert form["action"] == "/hub/login?next=/hub/token%3Fa%3D1"
 
 
@@ -343,7 +343,7 @@ def test_page_keeps_the_ids_of_jupyterhub(renderer, name, ids):
 )
 def test_template_keeps_the_blocks_of_jupyterhub(name, blocks):
     environment = jinja2.Environment(extensions=["jinja2.ext.i18n"])
-    environment.filters["when"] = str
+    environment.filters.update(when=str, tell=str)
     tree = environment.parse((WEB / "templates" / name).read_text())
     assert set(blocks.split()) <= {node.name for node in tree.find_all(jinja2.nodes.Block)}
 

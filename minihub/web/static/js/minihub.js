@@ -3,46 +3,30 @@
   "use strict";
   const root = document.documentElement;
 
-  // -- theme: the switch goes between light and dark; agreeing with the system forgets it ------
+  // -- theme: the same choice as the form's, at once and without another page -----------------
 
-  const systemDark = window.matchMedia("(prefers-color-scheme: dark)");
-  const themeButton = document.getElementById("dark-theme-toggle");
-
-  function isDark() {
-    return root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches;
-  }
-
-  function showTheme() {
-    if (themeButton) {
-      themeButton.setAttribute("aria-pressed", String(isDark()));
+  const preferences = document.getElementById("preferences");
+  preferences?.addEventListener("submit", (event) => {
+    const chosen = event.submitter;
+    if (chosen?.name !== "theme") {
+      return; // another language is another page
     }
-  }
-
-  function toggleTheme() {
-    const wanted = isDark() ? "light" : "dark";
-    const system = systemDark.matches ? "dark" : "light";
-    try {
-      if (wanted === system) {
-        localStorage.removeItem("minihub-theme");
-      } else {
-        localStorage.setItem("minihub-theme", wanted);
-      }
-    } catch {
-      // Without storage the choice lasts for this page.
-    }
-    if (wanted === system) {
+    event.preventDefault();
+    const forget = chosen.value === "system";
+    if (forget) {
       delete root.dataset.theme;
     } else {
-      root.dataset.theme = wanted;
+      root.dataset.theme = chosen.value;
     }
-    showTheme();
-  }
-
-  if (themeButton) {
-    themeButton.addEventListener("click", toggleTheme);
-    systemDark.addEventListener("change", showTheme);
-    showTheme();
-  }
+    const path = window.jhdata.base_url;
+    const secure = window.location.protocol === "https:" ? "; Secure" : "";
+    const life = forget ? 0 : 31536000;
+    document.cookie =
+      `minihub-theme=${chosen.value}; Path=${path}; Max-Age=${life}; SameSite=Lax${secure}`;
+    for (const button of document.querySelectorAll('[name="theme"][form="preferences"]')) {
+      button.setAttribute("aria-pressed", String(button === chosen));
+    }
+  });
 
   // -- dates in the reader's words -------------------------------------------------------------
 
