@@ -157,9 +157,11 @@ def _run_app(function: Callable[[Loaded, Callable[[str], None]], int], loaded: L
 
     try:
         return function(loaded, _say)
+    except ConfigError as error:
+        raise ConfigError([loaded.placed(problem) for problem in error.problems]) from error
     except TraitError as error:
         # Some values can only be judged by the object they are for, when it is made.
-        raise ConfigError(str(error)) from error
+        raise ConfigError(loaded.placed(str(error))) from error
 
 
 def _generate_config(call: Call) -> int:
@@ -230,7 +232,10 @@ def _options(call: Call) -> int:
     from minihub import config_render
 
     if len(call.switches) != 1:
-        raise UsageError("options needs either --yaml or --markdown")
+        raise UsageError("options needs one of --yaml, --markdown and --overview")
+    if "--overview" in call.switches:
+        print(config_render.overview(), end="")
+        return 0
     render = config_render.yaml_file if "--yaml" in call.switches else config_render.markdown
     print(render(_classes()), end="")
     return 0
@@ -364,6 +369,7 @@ VERBS = (
         flags={
             "--yaml": "as a configuration file with everything commented out",
             "--markdown": "as the reference, docs/options.md",
+            "--overview": "as the table of the README",
         },
     ),
     Verb("cull", _cull, "Stop idle servers.", raw=True),

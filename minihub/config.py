@@ -12,6 +12,8 @@ Sources: traitlets' ``Config``: the section of a class applies to its subclasses
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +32,8 @@ from minihub.errors import ConfigError
 YAML_FILE = "minihub.yaml"
 PYTHON_FILE = "jupyterhub_config.py"
 YAML_SUFFIXES = (".yaml", ".yml")
+#: How a problem begins that names the option it is about.
+_OPTION = re.compile(r"(\w+)\.(\w+)\b")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,26 @@ class Loaded:
     warnings: list[str]
     file: Path | None
     classes: tuple[type[Configurable], ...]
+
+    def placed(self, problem: str) -> str:
+        """Return a problem that begins with an option, found at the start, with the option's place.
+
+        One with a place, or about an option that is not given, comes back as it is.
+        """
+        found = _OPTION.match(problem)
+        if found is None:
+            return problem
+        section, option = found.groups()
+        for cls in self.classes:
+            if section in cls.section_names() or cls.__name__ in _bases(section, self.classes):
+                for name in reversed(cls.section_names()):
+                    if place := self.origins.get(f"{name}.{option}"):
+                        return f"{place}  {problem}"
+        return problem
+
+
+def _bases(section: str, classes: Iterable[type[Configurable]]) -> list[str]:
+    return [name for cls in classes if cls.__name__ == section for name in cls.section_names()]
 
 
 def load(
@@ -113,17 +137,37 @@ def _find(arguments: Iterable[Entry], directory: Path) -> tuple[Path | None, str
     named = [entry for entry in arguments if entry.name == "JupyterHub.config_file"]
     if not named:
         for name in (YAML_FILE, PYTHON_FILE):
-            if (directory / name).is_file():
-                return directory / name, name
+            if os.path.lexists(directory / name):
+                return _a_file(directory / name, name), name
         return None, ""
     name = named[-1].value[-1]
-    path = directory / name
-    if not path.is_file():
-        kind = "is a directory" if path.is_dir() else "there is no such file"
-        raise ConfigError(f"{name}: {kind}")
+    if not name:
+        raise ConfigError(f"{named[-1].where}: the name of a configuration file is empty")
+    path = _a_file(directory / name, name)
     if path.suffix.lower() not in (*YAML_SUFFIXES, ".py"):
         raise ConfigError(f"{name}: the name of a configuration file ends in .yaml, .yml or .py")
     return path, name
+
+
+def _a_file(path: Path, label: str) -> Path:
+    """Return ``path`` if an ordinary file is there. Raises ConfigError saying what is instead.
+
+    What only looks like the default file is an error too: nobody means to be without the
+    configuration that is, say, on a disk not mounted.
+    """
+    try:
+        mode = path.stat().st_mode
+    except ValueError as error:
+        raise ConfigError(f"{label!r}: no name of a file: {error}") from error
+    except OSError as error:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise ConfigError(f"{label}: cannot be read: {error.strerror}") from error
+        kind = "a link that leads nowhere" if path.is_symlink() else "there is no such file"
+        raise ConfigError(f"{label}: {kind}") from error
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "no ordinary file"
+        raise ConfigError(f"{label}: is {kind}")
+    return path
 
 
 def _read(

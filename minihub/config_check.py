@@ -14,6 +14,7 @@ import copy
 import functools
 import warnings
 from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Any
 
 from traitlets import (
@@ -23,6 +24,8 @@ from traitlets import (
     Float,
     HasTraits,
     Integer,
+    List,
+    Set,
     TraitError,
     TraitType,
     Unicode,
@@ -30,8 +33,8 @@ from traitlets import (
 from traitlets.config import Configurable
 from traitlets.config.loader import LazyConfigValue
 
-from minihub import upstream
-from minihub.config_values import Entry, describe, nearest, show
+from minihub import config_unfit, upstream
+from minihub.config_values import Entry, describe, is_secret, nearest, show
 from minihub.traits import ClassName
 
 #: What :meth:`Check.value` returns for an entry that cannot be used.
@@ -101,7 +104,8 @@ class Check:
             value = _applied(lazy, _present(blank, trait))
             if value is WRONG:
                 return self._problem(entry, f"takes no {_calls(lazy)}; expected {describe(trait)}")
-        wrong = _problem_with(trait, blank, value, entry)
+        unfit = config_unfit.problem(trait, value)
+        wrong = f"cannot be {unfit}" if unfit else _problem_with(trait, blank, value, entry)
         if wrong:
             return self._problem(entry, wrong, entry.value_where)
         if lazy is not None and _can_be_copied(lazy):
@@ -313,7 +317,29 @@ def _problem_with(trait: TraitType, obj: HasTraits, value: Any, entry: Entry) ->
         hint = "; put it in quotes"
     elif entry.texts and isinstance(trait, Dict):
         hint = ", given as key=value"
+    else:
+        hint = _wrong_part(trait, obj, value, entry.name)
     return f"{shown} is not right; expected {expected}{hint}"
+
+
+def _wrong_part(trait: TraitType, obj: HasTraits, value: Any, name: str) -> str:
+    """Return which item of a list, or key or value of a mapping, is wrong; secrets not shown."""
+    parts: list[tuple[str, Any, TraitType | None]] = []
+    if isinstance(trait, Dict) and isinstance(value, dict):
+        for key, inner in value.items():
+            label = "a key" if is_secret(name) else f"the key {show('', key)}"
+            parts.append((label, key, trait._key_trait))
+            parts.append((f"the value of {label}", inner, trait._value_trait))
+    elif isinstance(trait, (List, Set)) and isinstance(value, (list, tuple, set)):
+        parts = [(f"item {number}", item, trait._trait) for number, item in enumerate(value, 1)]
+    for label, part, kind in parts:
+        try:
+            if kind is not None:
+                kind._validate(obj, part)
+        except Exception:  # foreign types may raise anything, not TraitError alone
+            wants_quotes = isinstance(kind, Unicode) and isinstance(part, (bool, int, float, date))
+            return f"; look at {label}" + (", which needs quotes" if wants_quotes else "")
+    return ""
 
 
 def _nearest_class(trait: ClassName, value: Any) -> str:

@@ -21,9 +21,10 @@ from traitlets.config import Config, Configurable
 from traitlets.config.loader import LazyConfigValue
 
 from minihub.config_check import declared
-from minihub.config_values import describe, masked, static_default, type_name
-from minihub.options import ENVIRONMENT, JupyterHub
-from minihub.traits import ByteSpecification, ClassName
+from minihub.config_values import describe, masked, static_default, type_name, unit
+from minihub.options import ENVIRONMENT, OURS, JupyterHub
+from minihub.options_later import LaterOptions
+from minihub.traits import ClassName
 
 _WIDTH = 96
 _NOTHING = object()
@@ -210,6 +211,25 @@ def markdown(classes: Sequence[type[Configurable]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def overview() -> str:
+    """Return the table of the README: the 58 options of the hub, one line each.
+
+    What it says of one is its help's first sentence; the rest is in the reference.
+    """
+    later = LaterOptions.class_traits(config=True)
+    lines = ["| option | default | what it says |", "| --- | --- | --- |"]
+    for name, trait in sorted(declared(JupyterHub).items()):
+        if name in later or name in OURS:
+            continue
+        first = _help_text(trait).split(". ")[0].removesuffix(".")
+        notes = "".join(
+            f" ({note[0].lower()}{note[1:].removesuffix('.')})" for note in _notes(trait)
+        )
+        default = _code(yaml_value(_value_for_file(trait))).replace("|", "\\|")
+        lines.append(f"| `{name}` | {default} | {first}{notes} |")
+    return "\n".join(lines) + "\n"
+
+
 def _proofs() -> dict[str, str]:
     """Return the test of each option (``Class.option``); only a checkout has them."""
     file = Path(__file__).parents[1] / "tests" / "contract" / "test_option_proofs.py"
@@ -230,19 +250,11 @@ def _row(name: str, trait: TraitType) -> str:
         f"`{name}`",
         type_name(trait),
         _code(yaml_value(default)),
-        _unit(trait),
+        unit(trait),
         " ".join([_help_text(trait), *_notes(trait)]).replace("<", "&lt;"),
         _code(_yaml_line(name, example)),
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _unit(trait: TraitType) -> str:
-    """Return the unit of a number: as tagged, or as its kind or its help's first word says."""
-    if isinstance(trait, ByteSpecification):
-        return "bytes"
-    word = _help_text(trait).partition(" ")[0]
-    return trait.metadata.get("unit", word.lower() if word in ("Seconds", "Days") else "")
 
 
 def _code(text: str) -> str:

@@ -105,7 +105,10 @@ def show(name: str, value: Any) -> str:
     elif callable(value):
         text = f"the function {getattr(value, '__qualname__', type(value).__name__)}"
     else:
-        text = repr(value)
+        try:
+            text = repr(value)
+        except Exception:  # an object of the configuration's own may do anything
+            text = f"an object of {type(value).__qualname__}"
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
@@ -139,6 +142,10 @@ def _describe(trait: TraitType, many: bool) -> str:
         return "texts" if many else "a text"
     if isinstance(trait, Enum):
         return "one of " + ", ".join(str(value) for value in trait.values or ())
+    if type(trait) is Tuple and trait._traits:
+        parts = [describe(part) for part in trait._traits]
+        text = f"{len(parts)} times {parts[0]}" if len(set(parts)) == 1 else ", ".join(parts)
+        return f"a list of {text}"
     if type(trait) in (List, Set, Tuple):
         return ("lists" if many else "a list") + _of(getattr(trait, "_trait", None))
     if isinstance(trait, Dict):
@@ -180,6 +187,14 @@ def type_name(trait: TraitType) -> str:
     if isinstance(trait, Union):
         return " or ".join(type_name(part) for part in trait.trait_types)
     return {"Integer": "Int"}.get(type(trait).__name__, type(trait).__name__)
+
+
+def unit(trait: TraitType) -> str:
+    """Return the unit of a number: as tagged, or as its kind or its help's first word says."""
+    if isinstance(trait, ByteSpecification):
+        return "bytes"
+    word = (trait.help or "").partition(" ")[0]
+    return trait.metadata.get("unit", word.lower() if word in ("Seconds", "Days") else "")
 
 
 def static_default(trait: TraitType) -> Any:

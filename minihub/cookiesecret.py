@@ -44,6 +44,8 @@ def load(configured: bytes, path: str) -> bytes:
                 "JPY_COOKIE_SECRET: the environment variable must hold hexadecimal digits; "
                 "make one with: openssl rand -hex 32"
             ) from error
+    if not path:
+        raise ConfigError("JupyterHub.cookie_secret_file: names no file")
     file = Path(path)
     try:
         return _read(file)
@@ -53,7 +55,7 @@ def load(configured: bytes, path: str) -> bytes:
 
 def _read(file: Path) -> bytes:
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -61,8 +63,13 @@ def _read(file: Path) -> bytes:
         raise ConfigError(
             f"JupyterHub.cookie_secret_file: {file} {what}; name the file itself"
         ) from error
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(descriptor)
+        what = "a directory" if stat.S_ISDIR(kind) else "no ordinary file"
+        raise ConfigError(f"JupyterHub.cookie_secret_file: {file} is {what}; name a file")
     with os.fdopen(descriptor, "rb") as stream:
-        mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+        mode = stat.S_IMODE(kind)
         raw = stream.read(1024).strip()
     if mode & 0o007:
         raise ConfigError(

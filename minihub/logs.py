@@ -11,6 +11,7 @@ Sources: JupyterHub's and traitlets' log fields ``highlevel``, ``color`` and ``e
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import logging.handlers
@@ -122,6 +123,8 @@ def setup(options: Any, stream: TextIO | None = None) -> logging.Logger:
     root = logging.getLogger()
     root.setLevel(max(level, logging.WARNING))
     for handler in handlers:
+        if type(handler).handleError is logging.Handler.handleError:
+            handler.handleError = _Complaint(handler, stream)  # type: ignore[method-assign]
         root.addHandler(handler)
     _handlers.extend(handlers)
     log.setLevel(level)
@@ -138,11 +141,31 @@ def teardown() -> None:
         handler = _handlers.pop()
         root.removeHandler(handler)
         if isinstance(handler, logging.handlers.WatchedFileHandler):
-            handler.close()
+            with contextlib.suppress(OSError):  # the disk is full, and that was told
+                handler.close()
     if _hooks:
         warnings.showwarning = _hooks.pop("warnings")
         threading.excepthook = _hooks.pop("threads")
         sys.unraisablehook = _hooks.pop("unraisable")
+
+
+class _Complaint:
+    """Tells once, in one line, that a handler cannot write; Python's own way is a traceback."""
+
+    def __init__(self, handler: logging.Handler, stream: TextIO) -> None:
+        self._name = getattr(handler, "baseFilename", "") or type(handler).__name__
+        self._stream = stream
+        self._told = False
+
+    def __call__(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if self._told or error is None:
+            return
+        self._told = True
+        with contextlib.suppress(OSError, ValueError):
+            why = safe(getattr(error, "strerror", None) or f"{type(error).__name__}: {error}")
+            self._stream.write(f"The log cannot be written to {safe(self._name)}: {why}\n")
+            self._stream.flush()
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -210,7 +210,7 @@ def _find_statsd(host: str, port: int, prefix: str) -> None:
 
     try:
         client = _quiet_client(statsd, host, port, prefix)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         log.warning(
             "JupyterHub.statsd_host: %s cannot be found, nothing is sent there: %s", host, error
         )

@@ -34,9 +34,17 @@ from traitlets import (
 )
 from traitlets.config import Configurable
 
-from minihub import dburl, durations, logs, websettings
+from minihub import dburl, durations, logs, urls, websettings
 from minihub.options_later import LaterOptions
-from minihub.traits import ClassName, Command, HexBytes, LogLevel, URLPrefix
+from minihub.traits import (
+    ClassName,
+    Command,
+    HeaderText,
+    HexBytes,
+    Host,
+    LogLevel,
+    URLPrefix,
+)
 
 #: The classes whose options may stand in a configuration besides ours, as shown in the docs.
 COMPANIONS = (
@@ -104,6 +112,9 @@ MOVED = {
     "proxy_auth_token": "ConfigurableHTTPProxy.auth_token",
     "proxy_cmd": "ConfigurableHTTPProxy.command",
 }
+
+#: Options of JupyterHub (the class) that no reference has.
+OURS = ("cull", "state_dir")
 
 #: Shorter tokens given in a configuration are refused.
 SHORTEST_TOKEN = 8
@@ -240,7 +251,7 @@ class JupyterHub(LaterOptions, Application):
         False,
         help="Write a configuration file with all defaults and end; only on the command line.",
     ).tag(config=True)
-    hub_connect_ip = Unicode(
+    hub_connect_ip = Host(
         "",
         help="Address or name at which the proxy and the servers reach the hub. By default hub_ip,"
         " or this machine's name where hub_ip means all addresses.",
@@ -251,11 +262,11 @@ class JupyterHub(LaterOptions, Application):
         max=65535,
         help="Port at which the proxy and the servers reach the hub. By default hub_port.",
     ).tag(config=True, example=8081)
-    hub_ip = Unicode("127.0.0.1", help="Address at which the hub itself listens.").tag(config=True)
+    hub_ip = Host("127.0.0.1", help="Address at which the hub itself listens.").tag(config=True)
     hub_port = Int(
         8081, min=0, max=65535, help="Port at which the hub itself listens; 0 for any free one."
     ).tag(config=True)
-    ip = Unicode("", help="Address at which the public side listens; empty for all.").tag(
+    ip = Host("", help="Address at which the public side listens; empty for all.").tag(
         config=True, example="127.0.0.1"
     )
     jinja_environment_options = Dict(
@@ -281,13 +292,13 @@ class JupyterHub(LaterOptions, Application):
     port = Int(
         8000, min=0, max=65535, help="Port at which the public side listens; 0 for any free one."
     ).tag(config=True)
-    proxy_api_ip = Unicode("", help="Address of the proxy's API.").tag(
+    proxy_api_ip = Host("", help="Address of the proxy's API.").tag(
         config=True, deprecated_for="ConfigurableHTTPProxy.api_url"
     )
     proxy_api_port = Int(
         0, min=0, max=65535, help="Port of the proxy's API; 0 for the public port plus one."
     ).tag(config=True, deprecated_for="ConfigurableHTTPProxy.api_url")
-    proxy_auth_token = Unicode("", help="Token for the proxy's API.").tag(
+    proxy_auth_token = HeaderText("", help="Token for the proxy's API.").tag(
         config=True, deprecated_for="ConfigurableHTTPProxy.auth_token"
     )
     proxy_check_interval = Int(
@@ -340,7 +351,7 @@ class JupyterHub(LaterOptions, Application):
     ssl_key = Unicode(
         "", help="File with the private key of the public side, in PEM. Goes with ssl_cert."
     ).tag(config=True, example="/etc/ssl/hub.key")
-    statsd_host = Unicode("", help="Host to which statsd metrics are sent; empty for none.").tag(
+    statsd_host = Host("", help="Host to which statsd metrics are sent; empty for none.").tag(
         config=True, example="127.0.0.1"
     )
     statsd_port = Int(8125, min=0, max=65535, help="Port to which statsd metrics are sent.").tag(
@@ -412,10 +423,19 @@ class JupyterHub(LaterOptions, Application):
         if host:
             try:
                 parts = urlsplit(host)
-                fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+                fine = parts.scheme in ("http", "https") and parts.port != 0
             except ValueError:
                 fine = False
-            if not fine or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+            if fine and urls.is_address(parts.hostname or ""):
+                raise TraitError("an IP address has no names below it; give a host name")
+            if (
+                not fine
+                or not urls.is_host_name(parts.hostname or "")
+                or parts.path
+                or parts.query
+                or parts.fragment
+                or "@" in parts.netloc
+            ):
                 raise TraitError("must be a URL such as https://hub.example.org[:port], no path")
         return host
 

@@ -10,6 +10,8 @@ Sources: the option reference of JupyterHub 6.1.
 from __future__ import annotations
 
 import ipaddress
+import string
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from traitlets import (
@@ -29,6 +31,8 @@ from traitlets import (
 
 from minihub import subdomains, urls
 from minihub.traits import Callable
+
+_HEADER_SIGNS = set(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 
 
 def split_url(url: str) -> SplitResult:
@@ -202,6 +206,27 @@ class LaterOptions(HasTraits):
         " /hub/user-redirect/PATH lead. Only in a Python file; if it returns None, to the user's"
         " own server.",
     ).tag(config=True)
+
+    @validate("default_url")
+    def _where_people_go(self, proposal: dict) -> Any:
+        url = proposal["value"]
+        if isinstance(url, str):
+            if not url.isascii() or not url.isprintable() or " " in url:
+                raise TraitError("has signs that no URL has; write them as %XX")
+            try:
+                scheme = urlsplit(url).scheme
+            except ValueError as error:
+                raise TraitError(f"is no URL: {error}") from error
+            if scheme not in ("", "http", "https"):
+                raise TraitError("is a path, or a URL with http:// or https://")
+        return url
+
+    @validate("forwarded_host_header")
+    def _name_of_a_header(self, proposal: dict) -> str:
+        name = proposal["value"]
+        if not set(name) <= _HEADER_SIGNS:
+            raise TraitError("is no name of a header field, such as X-Forwarded-Host")
+        return name
 
     @validate("default_server_name")
     def _server_name(self, proposal: dict) -> str:

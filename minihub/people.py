@@ -172,6 +172,8 @@ class People:
             users, properties = entry.get("users") or (), entry.get("properties")
             if set(entry) - {"users", "properties"}:
                 problems.append(f"{where}: the keys are users and properties")
+            elif not _is_texts(users):
+                problems.append(f"{where}: users takes a list of names")
             elif not isinstance(properties, (Mapping, type(None))):
                 problems.append(f"{where}: properties takes names and values")
             else:
@@ -236,6 +238,12 @@ class People:
                 row, _created = self.accounts.ensure_user(user)
                 GroupMember.get_or_create(group=group, user=row)
         return []
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(
+        isinstance(one, str) for one in value
+    )
 
 
 def group_name_problem(name: Any) -> str:

@@ -31,8 +31,10 @@ from traitlets.config import Configurable
 from . import clock, process, proxyfacts, runtime, tokens
 from .addresses import ALL_ADDRESSES, in_url
 from .errors import ConfigError, ProxyError
+from .options_later import split_url
 from .proxyclient import ProxyClient
-from .traits import Command
+from .traits import Command, HeaderText
+from .urls import is_host
 
 log = logging.getLogger("minihub.proxy")
 
@@ -133,7 +135,7 @@ class ConfigurableHTTPProxy(Proxy):
     """The node program configurable-http-proxy, from npm."""
 
     debug = Bool(False, help="Log at debug level in the proxy.").tag(config=True)
-    auth_token = Unicode(
+    auth_token = HeaderText(
         help="Secret shared with the proxy's API. Default: the environment's"
         " CONFIGPROXY_AUTH_TOKEN, else a new one at each start."
     ).tag(config=True)
@@ -164,6 +166,17 @@ class ConfigurableHTTPProxy(Proxy):
     pid_file = Unicode(help="File in which the proxy's process id is kept while it runs.").tag(
         config=True
     )
+
+    @validate("api_url")
+    def _place_of_the_api(self, proposal: dict) -> str:
+        try:
+            parts = split_url(proposal["value"])
+            fine = is_host(parts.hostname or "") and parts.port is not None
+        except ValueError:
+            fine = False
+        if not fine or parts.path not in ("", "/"):
+            raise TraitError("is a URL with a port and no path, such as http://127.0.0.1:8001")
+        return proposal["value"]
 
     @default("auth_token")
     def _default_auth_token(self) -> str:

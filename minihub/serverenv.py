@@ -10,6 +10,9 @@ Sources: JupyterHub 6's Spawner.get_env, and what JupyterHub 0.8 set before it.
 from __future__ import annotations
 
 import json
+import re
+import string
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -66,6 +69,18 @@ def of_options(spawner: Any) -> dict[str, str]:
     if spawner.disable_user_config:
         env["JUPYTERHUB_DISABLE_USER_CONFIG"] = "1"
     return env
+
+
+def check_template(text: str, names: Sequence[str]) -> None:
+    """Raise TraitError unless the ``{names}`` in a text are some of these."""
+    known = ", ".join(f"{{{name}}}" for name in names)
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(text) if field is not None]
+    except ValueError as error:
+        raise TraitError(f"its braces do not match ({error}); it may hold {known}") from error
+    for field in fields:
+        if re.split(r"[.\[]", field)[0] not in names:
+            raise TraitError(f"{{{field}}} means nothing here; it may hold {known}")
 
 
 def as_text(key: Any, value: Any) -> str:

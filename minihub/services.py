@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 from . import process
 from .errors import ConfigError
 from .hookinfo import HubInfo
+from .urls import is_host
 
 #: What a service inherits of the hub's own environment.
 ENV_KEEP = (
@@ -35,7 +36,7 @@ ENV_KEEP = (
 )
 MIN_TOKEN_LENGTH = 8
 DEFAULT_TIMEOUT_S = 30
-_NAME = re.compile(r"[^/\x00-\x1f]{1,255}")
+_NAME = re.compile(r"(?!\.{1,2}\Z)[^/\x00-\x1f]{1,255}")
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,27 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
 
 
+def _is_url(url: str) -> bool:
+    """Return whether ``url`` is one that the proxy can send requests to."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    return (
+        parts.scheme in ("http", "https")
+        and is_host(host)
+        and port != 0
+        and "@" not in parts.netloc
+    )
+
+
+def _is_environment(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and name and "=" not in name for name in value
+    )
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
 
@@ -158,7 +180,7 @@ _KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "api_token": ("a text", lambda v: isinstance(v, str)),
     "command": ("a list of texts, or a text", lambda v: isinstance(v, str) or _is_texts(v)),
     "cwd": ("a directory", lambda v: isinstance(v, (str, os.PathLike))),
-    "environment": ("names and values", lambda v: isinstance(v, Mapping)),
+    "environment": ("names, without =, and values", _is_environment),
     "user": ("a system user's name", lambda v: isinstance(v, str)),
     "oauth_client_id": ("a text", lambda v: isinstance(v, str)),
     "oauth_redirect_uri": ("a URL or a path", lambda v: isinstance(v, str)),
@@ -213,8 +235,7 @@ def _problems(entry: Any) -> list[str]:
     if found:
         return found
     url, token = entry.get("url") or "", entry.get("api_token") or ""
-    parts = urlsplit(url)
-    if url and (parts.scheme not in ("http", "https") or not parts.netloc):
+    if url and not _is_url(url):
         found.append(f"url takes an http:// or https:// URL, not {url!r}")
     if token and len(token) < MIN_TOKEN_LENGTH:
         found.append(f"api_token needs at least {MIN_TOKEN_LENGTH} characters")

@@ -50,7 +50,7 @@ from .overrides import (
     apply_groups,
     check_groups,
 )
-from .traits import ByteSpecification, Callable, Command
+from .traits import ByteSpecification, Callable, Command, Host
 
 __all__ = ["GroupInfo", "HubInfo", "Spawner", "UserInfo"]
 
@@ -78,7 +78,7 @@ class Spawner(LoggingConfigurable):
     ``handler`` before a start.
     """
 
-    ip = Unicode(
+    ip = Host(
         "127.0.0.1",
         help="Address on which servers listen; empty means all, IPv4 and IPv6.",
     ).tag(config=True)
@@ -269,13 +269,11 @@ class Spawner(LoggingConfigurable):
 
     # -- judging options -------------------------------------------------------------------
 
-    @validate("ip")
-    def _without_brackets(self, proposal: Any) -> str:
-        return proposal["value"].removeprefix("[").removesuffix("]")
-
     @validate("notebook_dir", "default_url")
-    def _without_percent_u(self, proposal: Any) -> str:
+    def _with_known_names(self, proposal: Any) -> str:
         value = proposal["value"]
+        if type(self).template_namespace is Spawner.template_namespace:
+            serverenv.check_template(value, ("username", "base_url"))
         if "%U" in value:
             self.log.warning(
                 "Spawner.%s: %%U is an old spelling; write {username}", proposal["trait"].name

@@ -19,24 +19,62 @@ from typing import Any
 from traitlets import Bytes, Integer, List, TraitError, TraitType, Undefined, Unicode
 
 from minihub import upstream
-from minihub.urls import url_prefix
+from minihub.urls import is_address, is_host_name, url_prefix
 
 #: Log levels by name; the numbers are those of :mod:`logging`.
 LEVELS = {"NOTSET": 0, "DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 _LEVEL_NAMES = {**LEVELS, "WARN": 30, "FATAL": 50}
 
+_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([KMGT]?)")
 
 
 class URLPrefix(Unicode):
-    """A path with one slash at each end; missing slashes are added."""
+    """A path with one slash at each end; missing slashes are added.
 
-    info_text = "a URL path such as /hub-of-ours/"
+    A path that browsers, proxies or cookies would each take for another one is refused.
+    """
+
+    type_name = "URLPrefix"
+    info_text = "a URL path such as /hub-of-ours/, of letters, digits and - . _ ~ between slashes"
 
     def validate(self, obj: Any, value: Any) -> str:
         """Return ``value`` with its slashes."""
-        return url_prefix(super().validate(obj, value))
+        prefix = url_prefix(super().validate(obj, value))
+        parts = prefix.split("/")[1:-1]
+        if not all(_SEGMENT.fullmatch(part) and part not in (".", "..") for part in parts):
+            self.error(obj, value)
+        return prefix
+
+
+class Host(Unicode):
+    """An IP address or a host name; empty, or a star, where all or none can be meant."""
+
+    type_name = "Unicode"
+    info_text = "an IP address or a host name such as 127.0.0.1, ::1 or hub.example.org"
+
+    def validate(self, obj: Any, value: Any) -> str:
+        """Return ``value``, an IPv6 address without brackets."""
+        host = super().validate(obj, value)
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if not (host in ("", "*") or is_address(bare) or (bare == host and is_host_name(host))):
+            self.error(obj, value)
+        return bare
+
+
+class HeaderText(Unicode):
+    """A text that can stand in an HTTP header as one word."""
+
+    type_name = "Unicode"
+    info_text = "a text of ASCII characters without spaces"
+
+    def validate(self, obj: Any, value: Any) -> str:
+        """Return ``value`` if it is one word."""
+        text = super().validate(obj, value)
+        if not all("!" <= sign <= "~" for sign in text):
+            self.error(obj, value)
+        return text
 
 
 class Command(List):
@@ -52,9 +90,16 @@ class Command(List):
         kwargs.setdefault("minlen", 0 if default_value in ([], Undefined) else 1)
         super().__init__(Unicode(), default_value=default_value, **kwargs)
 
+    def info(self) -> str:
+        """Return what is accepted, in words."""
+        return self.info_text
+
     def validate(self, obj: Any, value: Any) -> Any:
-        """Return ``value`` as a list of texts."""
-        return super().validate(obj, [value] if isinstance(value, str) else value)
+        """Return ``value`` as a list of texts, the first of them not empty."""
+        words = super().validate(obj, [value] if isinstance(value, str) else value)
+        if words and not words[0]:
+            self.error(obj, value)
+        return words
 
 
 class ByteSpecification(Integer):
@@ -71,6 +116,8 @@ class ByteSpecification(Integer):
         if isinstance(value, str):
             found = _SIZE.fullmatch(value.strip())
             if found is None:
+                self.error(obj, value)
+            if len(found[1]) > 30:
                 self.error(obj, value)
             return int(float(found[1]) * _UNITS[found[2]])
         if isinstance(value, bool) or not isinstance(value, (int, float)):

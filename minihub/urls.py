@@ -8,10 +8,12 @@ Sources: RFC 3986; the redirect rules are those of JupyterHub 6's ``get_next_url
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import quote, urlsplit
 
 _SERVER_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -32,6 +34,30 @@ def url_prefix(text: str) -> str:
     """Return ``text`` with one slash at each end, as base URLs are kept."""
     inner = text.strip("/")
     return f"/{inner}/" if inner else "/"
+
+
+def is_address(text: str) -> bool:
+    """Return whether ``text`` is an IPv4 or IPv6 address, without brackets."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return text.isascii()
+
+
+def is_host_name(text: str) -> bool:
+    """Return whether ``text`` can be the name of a host: ASCII, and no IP address.
+
+    Underscores are let pass, which DNS has not for hosts but container networks do.
+    """
+    labels = text.removesuffix(".").split(".")
+    fits = len(text) <= 253 and all(_HOST_LABEL.fullmatch(label) for label in labels)
+    return fits and not labels[-1].isdecimal()
+
+
+def is_host(text: str) -> bool:
+    """Return whether ``text`` is an address or can be the name of a host."""
+    return is_address(text) or is_host_name(text)
 
 
 def escape_name(name: str) -> str:

@@ -43,11 +43,13 @@ class WebSettings:
     xsrf_cookie_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
-_NUMBER = "a number of seconds, 0 or more"
+CENTURY_DAYS = 36525
+_NUMBER = "a number of seconds, from 0 to a hundred years"
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+    is_one = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_one and 0 <= value <= CENTURY_DAYS * 86400
 
 
 def _problem(key: str, value: Any) -> str:
@@ -58,7 +60,8 @@ def _problem(key: str, value: Any) -> str:
         fine = isinstance(value, int) and not isinstance(value, bool) and value >= 0
         return "" if fine else "expected a whole number, 0 or more"
     if key == "csp_report_uri":
-        return "" if isinstance(value, str) else "expected a text"
+        fine = isinstance(value, str) and value.isprintable() and not set(value) & set(" ;,")
+        return "" if fine else "expected a URL, without spaces, semicolons and commas"
     if not isinstance(value, Mapping):
         return "expected a dictionary"
     if key == "headers":
@@ -69,8 +72,11 @@ def _problem(key: str, value: Any) -> str:
             return f'"{name}" is no attribute of a cookie; there are {", ".join(COOKIE_KEYS)}'
         if not isinstance(entry, expected) or (isinstance(entry, bool) and expected is not bool):
             return f"{name} cannot be {entry!r}"
-        if isinstance(entry, str) and any(c in entry for c in ";\r\n\0"):
+        if isinstance(entry, str) and (";" in entry or not entry.isprintable()):
             return f"{name} cannot be {entry!r}"
+        most = CENTURY_DAYS * (86400 if str(name).lower() == "max_age" else 1)
+        if isinstance(entry, (int, float)) and not abs(entry) <= most:
+            return f"{name} cannot be {entry!r}: more than a hundred years"
         if str(name).lower() == "samesite" and entry.lower() not in SAME_SITE:
             return f"{name} is one of Strict, Lax, None, not {entry!r}"
     return ""

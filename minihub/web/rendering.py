@@ -226,6 +226,8 @@ class Renderer:
             directories.append(os.path.abspath(os.path.join(data_files_path, "templates")))
         options = dict(jinja_environment_options or {})
         self._environment = _environment(_Loader(directories, sources), options, env_globals)
+        if options:
+            _check_environment(_environment(_Loader([], sources), options, env_globals))
         self._original = _environment(_Loader([], sources), {}, env_globals)
 
     # -- pages -----------------------------------------------------------------------------
@@ -424,6 +426,18 @@ def _tell(context: jinja2.runtime.Context, value: Any) -> Any:
     return context.resolve("texts").tell(value) if isinstance(value, Text) else value
 
 
+def _check_environment(environment: jinja2.Environment) -> None:
+    """Raise ConfigError when our own pages are none to an environment of the configuration's."""
+    try:
+        for name in ("login.html", "error.html"):
+            environment.get_template(name)
+    except Exception as error:  # an extension may raise anything
+        raise ConfigError(
+            "JupyterHub.jinja_environment_options: the hub's own pages cannot be read with these:"
+            f" {' '.join(str(error).split())}"
+        ) from error
+
+
 def _when(value: datetime | str) -> Markup:
     """Return a ``<time>`` element for a date, given aware or as the API's text.
 
@@ -459,7 +473,7 @@ def _check_paths(template_paths: Sequence[str], data_files_path: str, logo_file:
     ]
     if data_files_path and not os.path.isdir(data_files_path):
         problems.append(f"JupyterHub.data_files_path: no directory {data_files_path!r}")
-    if logo_file and not os.access(logo_file, os.R_OK):
+    if logo_file and not (os.path.isfile(logo_file) and os.access(logo_file, os.R_OK)):
         problems.append(f"JupyterHub.logo_file: cannot read {logo_file!r}")
     if problems:
         raise ConfigError(problems)

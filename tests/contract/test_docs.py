@@ -31,3 +31,11 @@ def test_generated_file_is_current(name, render, flag):
 def test_every_option_says_what_it_does(cls, name):
     help_text = cls.class_traits(config=True)[name].help
     assert help_text and help_text.rstrip().endswith((".", ")"))
+
+
+def test_readme_has_a_line_for_each_option_of_the_hub():
+    """Paste what ``python -m minihub options --overview`` says between the two comments."""
+    text = (ROOT / "README.md").read_text()
+    table = text.split("--overview` -->\n")[1].split("<!-- end of options -->")[0]
+    assert table.strip() == config_render.overview().strip()
+    assert len(table.strip().splitlines()) == 2 + 58

@@ -32,6 +32,7 @@ LAYERS = {
     "minihub.config_urls": 1,
     "minihub.config_values": 1,
     "minihub.config_check": 1,
+    "minihub.config_unfit": 1,
     "minihub.upstream": 1,
     "minihub.config_yaml": 1,
     "minihub.standins": 1,

@@ -238,6 +238,13 @@ def test_proxys_own_options(start_hub):
     assert not (hub.directory / "the-proxy.pid").exists()
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:8001", "http://127.0.0.1", "http://a b:1", "x"])
+def test_api_url_that_is_no_place_is_refused(start_hub, url):
+    hub = start_hub({"ThreadedProxy": {"api_url": url}}, wait=False)
+    assert hub.process.wait(20) == 3
+    assert "ThreadedProxy.api_url: " in hub.text and "is a URL with a port" in hub.text
+
+
 @pytest.mark.parametrize("options, level", [({"log_level": "warn"}, "warn"), ({}, "info")])
 def test_log_level_of_the_proxy(start_hub, options, level):
     hub = start_hub({"ConfigurableHTTPProxy": options})

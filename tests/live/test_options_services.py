@@ -3,6 +3,7 @@
 import http.server
 import os
 import pwd
+import re
 import signal
 import sqlite3
 import sys
@@ -237,6 +238,10 @@ def test_timeout_is_how_long_a_start_may_take_before_it_is_told(start_hub):
     [
         ({"url": "http://127.0.0.1:1"}, "a service needs a name"),
         ({"name": "a", "colour": "red"}, "there is no key 'colour'"),
+        ({"name": ".."}, "name takes a text without slash"),
+        ({"name": "a", "url": "http://127.0.0.1:99999"}, "url takes an http:// or https:// URL"),
+        ({"name": "a", "url": "http://a b:80"}, "url takes an http:// or https:// URL"),
+        ({"name": "a", "environment": {"A=B": "x"}}, "environment takes names, without ="),
         ({"name": "a", "url": "ftp://x"}, "url takes an http:// or https:// URL"),
         ({"name": "a", "api_token": "short"}, "api_token needs at least 8 characters"),
         ({"name": "a", "oauth_client_id": "a"}, "oauth_client_id must begin with service-"),
@@ -248,7 +253,8 @@ def test_timeout_is_how_long_a_start_may_take_before_it_is_told(start_hub):
 def test_service_that_cannot_be_is_refused(start_hub, service, told):
     hub = start_hub({"JupyterHub": {"services": [service]}}, wait=False)
     assert hub.process.wait(20) == 3
-    assert told in hub.text and "JupyterHub.services" in hub.text
+    assert told in hub.text
+    assert re.search(r"^minihub.yaml:\d+:3  JupyterHub.services", hub.text, re.MULTILINE)
     assert "Traceback" not in hub.text
 
 

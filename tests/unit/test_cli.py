@@ -121,7 +121,7 @@ def test_what_needs_no_configuration_imports_nothing_heavy(argument):
         ("--strict", "--strict belongs to config check"),
         ("config check a b", 'config check does not know what to do with "b"'),
         ("admin link ana", 'admin link does not know what to do with "ana"'),
-        ("options", "options needs either --yaml or --markdown"),
+        ("options", "options needs one of --yaml, --markdown and --overview"),
         ("options --yaml --port 1", "options reads no configuration and takes no --port"),
         ("admin link --generate-config", "--generate-config writes a file and ends"),
         ("token --note", "--note needs a value"),

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import os
 
 import pytest
 from traitlets import Bool, Callable, Int, List, Set, TraitError, Unicode, Union, validate
@@ -152,6 +153,25 @@ def test_named_file_that_cannot_be_read_is_named(problems, tmp_path, name, told)
     assert problems(f"--JupyterHub.config_file={name}") == [told]
 
 
+def test_empty_name_of_a_file_is_told(problems):
+    [told] = problems("--JupyterHub.config_file=")
+    assert told.endswith("the name of a configuration file is empty")
+
+
+def test_file_that_is_no_file_is_named_although_nobody_named_it(problems, tmp_path):
+    """A link that leads nowhere means a configuration that is missing, not none."""
+    (tmp_path / "minihub.yaml").symlink_to("nowhere")
+    assert problems() == ["minihub.yaml: a link that leads nowhere"]
+    (tmp_path / "minihub.yaml").unlink()
+    (tmp_path / "jupyterhub_config.py").mkdir()
+    assert problems() == ["jupyterhub_config.py: is a directory"]
+
+
+def test_pipe_is_no_file(problems, tmp_path):
+    os.mkfifo(tmp_path / "x.yaml")
+    assert problems("--JupyterHub.config_file=x.yaml") == ["x.yaml: is no ordinary file"]
+
+
 # -- what wins -------------------------------------------------------------------------------
 
 
@@ -245,7 +265,7 @@ def test_every_error_is_told_at_once_with_its_place(problems):
     "text, told",
     [
         ("JupyterHub: {hub_port: yes}", "true is not right; expected a whole number"),
-        ("JupyterHub: {ip: 5}", "expected a text; put it in quotes"),
+        ("JupyterHub: {pid_file: 5}", "expected a text; put it in quotes"),
         ("JupyterHub: {template_paths: /x}", "expected a list of texts"),
         ("JupyterHub: {ip: null}", "For the default, leave the option out"),
         ("JupyterHub: {services: [a]}", "expected a list of mappings"),
@@ -259,6 +279,24 @@ def test_every_error_is_told_at_once_with_its_place(problems):
         ("JupyterHub: 1", "options are expected here"),
         ("JupyterHub: {port: 5, hub_port: 5}", "cannot both listen on port 5"),
         ("JupyterHub: {log_format: '%(lvl)s'}", "not found in record: 'lvl'"),
+        ("JupyterHub: {cookie_max_age_days: .nan}", "cannot be anything but a finite number"),
+        ("JupyterHub: {last_activity_interval: 99999999999}", "more than a hundred years"),
+        ("JupyterHub: {spawn_throttle_retry_range: [1]}", "a list of 2 times a whole number, 0"),
+        ('JupyterHub: {pid_file: "a\\0b"}', "a NUL character"),
+        (
+            "JupyterHub: {tornado_settings: {slow_stop_timeout: .inf}}",
+            "cannot be anything but a finite number",
+        ),
+        ("JupyterHub: {load_groups: {2026: [ana]}}", "look at the key 2026, which needs quotes"),
+        ("JupyterHub: {load_groups: {x: ana}}", 'look at the value of the key "x"'),
+        ("JupyterHub: {template_paths: [/a, 5]}", "look at item 2, which needs quotes"),
+        ("JupyterHub: {api_tokens: {12: ana}}", "look at a key, which needs quotes"),
+        ("JupyterHub: {ip: http://127.0.0.1}", "expected an IP address or a host name"),
+        ("JupyterHub: {base_url: /a b/}", "expected a URL path"),
+        ("JupyterHub: {subdomain_host: http://1.2.3.4}", "an IP address has no names below it"),
+        ("JupyterHub: {default_url: 'http://['}", "is no URL"),
+        ("JupyterHub: {default_url: 'javascript:alert(1)'}", "is a path, or a URL with http"),
+        ("JupyterHub: {forwarded_host_header: a b}", "is no name of a header field"),
     ],
 )
 def test_error_says_what_would_be_right(problems, text, told):
@@ -317,6 +355,31 @@ def test_wrong_type_in_python_is_an_error(problems):
         'jupyterhub_config.py:2  JupyterHub.port: "80" is not right;'
         " expected a whole number from 0 to 65535"
     ]
+
+
+def test_objects_that_cannot_even_be_shown_are_refused(problems):
+    py = (
+        "class Odd:\n    def __repr__(self): raise RuntimeError\n"
+        "c.JupyterHub.port = Odd()\nendless = {}\nendless['x'] = endless\n"
+        "c.JupyterHub.template_vars = endless\n"
+    )
+    assert problems(py=py) == [
+        "jupyterhub_config.py:3  JupyterHub.port: an object of Odd is not right;"
+        " expected a whole number from 0 to 65535",
+        "jupyterhub_config.py:6  JupyterHub.template_vars: cannot be a value that contains itself",
+    ]
+
+
+def test_problem_found_at_the_start_gets_its_place(load):
+    yaml = "JupyterHub: {services: []}\nProxy: {should_start: false}\nSpawner: {cmd: x}"
+    loaded = load(yaml=yaml)
+    for told, place in (
+        ("JupyterHub.services, entry 1: a service needs a name", "minihub.yaml:1:14  "),
+        ("ThreadedProxy.should_start: cannot be", "minihub.yaml:2:9  "),
+        ("JupyterHub.port: in use", ""),
+        ("There is no place in this", ""),
+    ):
+        assert loaded.placed(told) == place + told
 
 
 def test_option_of_jupyterhub_that_we_lack_is_an_error_in_python_too(problems):

@@ -91,3 +91,16 @@ def test_dangling_link_is_refused(path, tmp_path):
 def test_missing_directory_is_named(tmp_path):
     with pytest.raises(ConfigError, match="cannot be created"):
         cookiesecret.load(b"", str(tmp_path / "absent" / "secret"))
+
+
+@pytest.mark.parametrize("name, told", [("", "names no file"), (".", "is a directory")])
+def test_name_of_no_file_is_refused(tmp_path, monkeypatch, name, told):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=f"JupyterHub.cookie_secret_file: .*{told}"):
+        cookiesecret.load(b"", name)
+
+
+def test_pipe_is_refused_and_not_waited_for(path):
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="is no ordinary file"):
+        cookiesecret.load(b"", str(path))

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -104,6 +105,27 @@ def test_extra_handler_gets_our_format_unless_it_has_its_own(setup):
     log.warning("x")
     assert plain.stream.getvalue() == "[minihub] WARNING | x\n"
     assert own.stream.getvalue() == "mine: x\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
+def test_log_that_cannot_be_written_is_told_once_in_one_line(setup):
+    class Broken(logging.Handler):
+        def emit(self, record):
+            try:
+                raise RuntimeError("no more")
+            except RuntimeError:
+                self.handleError(record)
+
+    stream = setup(extra_log_file="/dev/full", extra_log_handlers=[Broken()])
+    for _ in range(3):
+        log.error("something")
+    logs.teardown()
+    assert stream.getvalue().count("[minihub] ERROR | something") == 3
+    others = [line for line in stream.getvalue().splitlines() if "something" not in line]
+    assert others == [
+        "The log cannot be written to /dev/full: No space left on device",
+        "The log cannot be written to Broken: RuntimeError: no more",
+    ]
 
 
 def test_setup_twice_logs_once(setup):

@@ -118,10 +118,16 @@ def test_configured_groups_are_added_to(people, store):
 def test_every_wrong_group_is_named(people):
     with pytest.raises(ConfigError) as caught:
         people.load_groups(
-            {"a/b": [], "club": ["a/b"], "crew": {"members": []}, "duo": {"properties": [1]}}
+            {
+                "a/b": [],
+                "club": ["a/b"],
+                "crew": {"members": []},
+                "duo": {"properties": [1]},
+                "team": {"users": 5},
+            }
         )
     assert [problem.partition(": ")[0] for problem in caught.value.problems] == [
-        f"JupyterHub.load_groups, group {name}" for name in ("a/b", "club", "crew", "duo")
+        f"JupyterHub.load_groups, group {name}" for name in ("a/b", "club", "crew", "duo", "team")
     ]
 
 

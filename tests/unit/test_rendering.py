@@ -174,7 +174,12 @@ def test_environment_options_are_merged_over_ours(overrides):
 
 @pytest.mark.parametrize(
     "options",
-    [{"no_such_option": 1}, {"extensions": ["no.such.extension"]}, {"block_start_string": "{{"}],
+    [
+        {"no_such_option": 1},
+        {"extensions": ["no.such.extension"]},
+        {"block_start_string": "{{"},
+        {"block_start_string": ""},
+    ],
 )
 def test_environment_option_that_jinja_refuses_is_a_configuration_error(options):
     with pytest.raises(ConfigError, match="JupyterHub.jinja_environment_options: "):
@@ -186,7 +191,7 @@ def test_paths_that_cannot_be_read_are_all_named_at_once(tmp_path):
         Renderer(
             template_paths=[str(tmp_path), str(tmp_path / "a")],
             data_files_path=str(tmp_path / "b"),
-            logo_file=str(tmp_path / "c.png"),
+            logo_file=str(tmp_path),  # there, but no file
         )
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
         "JupyterHub.template_paths",

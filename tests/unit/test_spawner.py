@@ -165,9 +165,23 @@ def test_percent_u_is_warned_about(caplog):
     assert "Spawner.notebook_dir: %U is an old spelling; write {username}" in caplog.text
 
 
-def test_unknown_name_in_braces_is_told():
+@pytest.mark.parametrize("option", ["notebook_dir", "default_url"])
+@pytest.mark.parametrize("text", ["/x/{nobody}", "/x/{username", "/x/{}", "/{user.name}"])
+def test_unknown_name_in_braces_is_refused_where_it_is_set(option, text):
+    with pytest.raises(TraitError, match=r"it may hold \{username\}, \{base_url\}"):
+        make(**{option: text})
+
+
+class WithCourse(Spawner):
+    def template_namespace(self):
+        return super().template_namespace() | {"course": "optics"}
+
+
+def test_spawner_may_know_more_names_and_then_they_are_judged_when_used():
+    spawner = make(WithCourse, default_url="/lab/{course}", notebook_dir="/x/{nobody}")
+    assert spawner.format_string(spawner.default_url) == "/lab/optics"
     with pytest.raises(SpawnError, match=r'"/x/\{nobody\}" .* \{username\}, \{base_url\}'):
-        make(notebook_dir="/x/{nobody}").get_env()
+        spawner.get_env()
 
 
 def test_only_what_is_named_is_inherited(monkeypatch):

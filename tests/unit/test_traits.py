@@ -9,7 +9,9 @@ from minihub.traits import (
     Callable,
     ClassName,
     Command,
+    HeaderText,
     HexBytes,
+    Host,
     LogLevel,
     URLPrefix,
 )
@@ -23,6 +25,8 @@ class Thing(Configurable):
     size = ByteSpecification()
     function = Callable(None, allow_none=True)
     secret = HexBytes(b"")
+    host = Host()
+    word = HeaderText()
     level = LogLevel(30)
     error_class = ClassName(
         "minihub.errors.ConfigError",
@@ -37,6 +41,14 @@ class Thing(Configurable):
         ("prefix", "lab", "/lab/"),
         ("prefix", "/a/b", "/a/b/"),
         ("prefix", "", "/"),
+        ("prefix", "/~ana/a.b-c@x/", "/~ana/a.b-c@x/"),
+        ("host", "", ""),
+        ("host", "*", "*"),
+        ("host", "127.0.0.1", "127.0.0.1"),
+        ("host", "[::1]", "::1"),
+        ("host", "fe80::1%eth0", "fe80::1%eth0"),
+        ("host", "my_hub-1.example.org.", "my_hub-1.example.org."),
+        ("word", "!~A-Token", "!~A-Token"),
         ("command", "jupyter-labhub", ["jupyter-labhub"]),
         ("command", ["x", "-y"], ["x", "-y"]),
         ("optional_command", [], []),
@@ -64,6 +76,29 @@ def test_accepted_values_take_one_form(name, given, kept):
     "name, given",
     [
         ("prefix", 3),
+        ("prefix", "/a b/"),
+        ("prefix", "/ü/"),
+        ("prefix", "/a//b/"),
+        ("prefix", "/../"),
+        ("prefix", "/%2F/"),
+        ("prefix", "/a?b"),
+        ("prefix", "http://x/y"),
+        ("host", "http://127.0.0.1"),
+        ("host", "127.0.0.1:80"),
+        ("host", "999.1.1.1"),
+        ("host", "１２７.0.0.1"),
+        ("host", "no such host"),
+        ("host", "ü.example"),
+        ("host", "[hub]"),
+        ("host", "a" * 64),
+        ("host", "-a"),
+        ("host", "a..b"),
+        ("word", "two words"),
+        ("word", "a\nb"),
+        ("word", "ü"),
+        ("command", ""),
+        ("command", ["", "x"]),
+        ("size", "9" * 400 + "T"),
         ("command", []),
         ("command", ["x", 3]),
         ("size", "2 gigs"),

@@ -47,6 +47,11 @@ def test_all_keys_are_read():
         {"cookie_options": {"max_age": True}},
         {"cookie_options": {"path": "/; HttpOnly"}},
         {"xsrf_cookie_kwargs": {"domain": "a\r\nb"}},
+        {"xsrf_cookie_kwargs": {"expires_days": 36526}},
+        {"cookie_options": {"max_age": 1e300}},
+        {"slow_spawn_timeout": 1e300},
+        {"csp_report_uri": "https://x/\nSet-Cookie: y"},
+        {"csp_report_uri": "https://x/; script-src *"},
     ],
 )
 def test_wrong_values_are_told_with_their_key(given):
