@@ -38,6 +38,7 @@ from . import (
     roles,
     scopes,
     standins,
+    upgrade,
     websettings,
 )
 from .accounts import OWNER_LINK_LIFETIME_S, Accounts
@@ -152,7 +153,7 @@ def _start(
     """Start everything; what must be undone is on ``stack``."""
     scopes.forget_custom()
     scopes.define_custom(options.custom_scopes)
-    role_specs = roles.parse(options.load_roles)
+    role_specs = roles.parse(options.load_roles, options.extra_user_scopes)
     _raise_descriptor_limit()
     state_dir = private_directory(Path(options.state_dir))
     private_directory(state_dir / "logs")
@@ -227,7 +228,11 @@ def build_hub(
 ) -> tuple[Hub, Accounts, Any]:
     """Open the store and return hub, accounts and authenticator."""
     store = Store.of(options)
-    store.open()
+    if options.upgrade_db and store.path is not None and store.exists():
+        _changed, copy = upgrade.bring_up_to_date(store, store.path)
+        if copy is not None:
+            log.warning("The database as it was before: %s", copy)
+    store.open(upgrade=options.upgrade_db)
     lifetime_s = options.cookie_max_age_days * 86400
     accounts = Accounts(store, session_lifetime_s=lifetime_s)
     oauth = OAuthProvider(

@@ -17,7 +17,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from typing import Any
 
 from . import aio, census, clock, limits, metrics
@@ -102,8 +102,10 @@ class Hub:
         self.rows = ServerRows(store, accounts, oauth, roles)
         self._servers = Registry()
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(POOL_SIZE, thread_name_prefix="server")
+        self._pool = futures.ThreadPoolExecutor(POOL_SIZE, thread_name_prefix="server")
         self._stopping = threading.Event()
+        #: Set when the start does not wait any more for servers of the last hub.
+        self._resumed = threading.Event()
         self._threads: list[threading.Thread] = []
 
     # -- looking ---------------------------------------------------------------------------
@@ -162,8 +164,11 @@ class Hub:
 
     def poll_now(self, server: Server) -> None:
         """Look whether a ready server's process still lives, and tidy up if not."""
-        if server.ready and not self._is_alive(server):
-            self._gone(server)
+        try:
+            if server.ready and not self._is_alive(server):
+                self._gone(server)
+        except Exception:  # a spawner may be anybody's
+            log.exception("Looking whether %s runs failed", server.full_name)
 
     def tidy_up_after(self, server: Server) -> None:
         """Notice, in the background, that a server's process was ended."""
@@ -197,8 +202,8 @@ class Hub:
                 return server
             if server.state is State.READY:
                 raise BadRequest(f"{server.full_name} is already running")
-            if server.state is State.STOPPING:
-                raise BadRequest(f"{server.full_name} is pending stop")
+            if server.pending:
+                raise BadRequest(f"{server.full_name} is pending {server.pending}")
             active = [one for one in self._servers if one.active]
             limits.check_counts(active, self.options)
             server.move(State.SPAWNING)  # STOPPED -> SPAWNING
@@ -447,15 +452,53 @@ class Hub:
     # -- start and stop of the hub ---------------------------------------------------------
 
     def resume(self) -> None:
-        """Take over the servers that the last hub left running; tidy up after those that ended."""
+        """Take over the servers that the last hub left running; tidy up after those that ended.
+
+        All are looked at side by side. After ``init_spawners_timeout`` seconds this returns, and
+        those not known by then stay pending ``check`` until they are.
+        """
+        looks = []
         for server in self._left_running():
-            if server.started is not None and self._is_alive(server):
-                server.move(State.READY)  # STOPPED -> READY: adopted
-                self._servers.add(server)
+            server.move(State.CHECKING)  # STOPPED -> CHECKING
+            self._servers.add(server)
+            looks.append(self._pool.submit(self._look_again, server))
+        patience = self.options.init_spawners_timeout
+        late = futures.wait(looks, patience if patience >= 0 else None).not_done
+        self._resumed.set()
+        if late:
+            log.warning(
+                "%d servers of the last hub do not say yet whether they run: the start goes on"
+                " without them (JupyterHub.init_spawners_timeout)",
+                len(late),
+            )
+
+    def _look_again(self, server: Server) -> None:
+        """Find out whether a server of the last hub still runs."""
+        try:
+            alive = server.started is not None and self._answers_alive(server)
+        except Exception:  # a spawner may be anybody's
+            log.exception("Looking whether %s runs failed: it counts as ended", server.full_name)
+            alive = False
+        if alive:
+            if server.move(State.READY, only_from=State.CHECKING):  # CHECKING -> READY: adopted
                 log.info("Server %s still runs", server.full_name)
-            else:
-                log.warning("Server %s has ended while the hub was away", server.full_name)
-                self._clean_up(server, now=True)
+                if self._resumed.is_set():  # nobody else sees to its route now
+                    self.routes.add_server(server)
+            return
+        if server.move(State.STOPPING, only_from=State.CHECKING):  # CHECKING -> STOPPING
+            log.warning("Server %s has ended while the hub was away", server.full_name)
+            self._clean_up(server, now=True)
+            server.move(State.STOPPED)  # STOPPING -> STOPPED
+            self._forget(server)
+
+    def _answers_alive(self, server: Server) -> bool:
+        """Ask a server's spawner until it answers; one that is slow says nothing about a server."""
+        while not self._stopping.is_set():
+            try:
+                return self._is_alive(server)
+            except TimeoutError:
+                log.warning("The spawner of %s does not answer; asking again", server.full_name)
+        return True
 
     def reset(self) -> None:
         """Delete everything in the database, after stopping what an earlier hub left running."""
@@ -484,6 +527,9 @@ class Hub:
             for server in servers:
                 spawner = server.spawner
                 ladder = getattr(spawner, "stop_timeout_s", 60.0) if spawner else 60.0
+                server.wait_settled(ladder + STOP_GRACE_S)
+                if server.ready:  # it had been pending check
+                    self.stop_server(server, why="the hub stops")
                 if not server.wait_settled(ladder + STOP_GRACE_S):
                     log.error("Server %s is still pending %s", server.full_name, server.pending)
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -76,6 +76,18 @@ class LaterOptions(HasTraits):
         help="URL at which the public side listens. It sets ip, port and base_url at once, where"
         " they are not given themselves. With https:// and no ssl_cert, TLS ends before the proxy.",
     ).tag(config=True, example="http://127.0.0.1:8000/lab/")
+    api_page_default_limit = Int(
+        50,
+        min=1,
+        help="How many entries a page of a list of the REST API has when the client asks for"
+        " pages and names no number.",
+    ).tag(config=True, unit="entries", example=100)
+    api_page_max_limit = Int(
+        200,
+        min=1,
+        help="How many entries of a list the REST API gives at once at most, whatever a client"
+        " asks for.",
+    ).tag(config=True, unit="entries", example=1000)
     cookie_host_prefix_enabled = Bool(
         False,
         help="Give the hub's cookies the prefix __Host-, so that no user's host can set them."
@@ -101,6 +113,11 @@ class LaterOptions(HasTraits):
         " function that is given the request's handler and returns one; empty for one's own"
         " server.",
     ).tag(config=True, example="/hub/home")
+    extra_user_scopes = List(
+        Unicode(),
+        help="Scopes that every user gets beside those of the role user, without having to write"
+        " that role anew in load_roles.",
+    ).tag(config=True, example=["shares!user"])
     forwarded_host_header = Unicode(
         "",
         help="Name of the header field in which a proxy before ours tells the host that people"
@@ -127,6 +144,12 @@ class LaterOptions(HasTraits):
         help="Seconds after which the page of a server that does not run starts it by itself. 0"
         " waits for the button.",
     ).tag(config=True, unit="seconds", example=5)
+    init_spawners_timeout = Int(
+        10,
+        help="Seconds that the start of the hub waits for the servers of the last one to say"
+        " whether they run. Those that have not said are pending check until they do; a negative"
+        " number waits for all.",
+    ).tag(config=True, unit="seconds", example=30)
     load_roles = List(
         Dict(key_trait=Unicode()),
         help="Roles beyond the default ones, one dictionary each. name is needed; description and"
@@ -195,6 +218,11 @@ class LaterOptions(HasTraits):
         " fields are believed as ours are, so that logs and limits know the clients themselves.",
     ).tag(config=True, example=["10.0.0.5", "192.168.0.0/24"])
 
+    upgrade_db = Bool(
+        True,
+        help="Bring a database that an older minihub wrote up to date at the start; an SQLite file"
+        " is copied before. Without it such a hub does not start, and minihub upgrade-db does it.",
+    ).tag(config=True)
     use_legacy_stopped_server_status_code = Bool(
         False,
         help="Answer with status 503, as older hubs did, for servers that do not run, not 424.",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import scopes
@@ -55,8 +55,8 @@ class Rights:
     groups: tuple[str, ...] = ()
 
 
-def parse(entries: Iterable[Any]) -> list[RoleSpec]:
-    """Return the roles of ``JupyterHub.load_roles``.
+def parse(entries: Iterable[Any], extra_user_scopes: Iterable[str] = ()) -> list[RoleSpec]:
+    """Return the roles of ``JupyterHub.load_roles``, the role user with the extra scopes.
 
     An entry for a default role need not repeat its description and scopes. Custom scopes must be
     defined by now. Raises ConfigError with every problem.
@@ -81,8 +81,16 @@ def parse(entries: Iterable[Any]) -> list[RoleSpec]:
                 **members,
             )
         )
+    for text in filter(None, map(scopes.problem, extra_user_scopes)):
+        problems.append(f"JupyterHub.extra_user_scopes: {text}")
     if problems:
         raise ConfigError(problems)
+    if extra_user_scopes:
+        standard = scopes.DEFAULT_ROLES["user"]
+        given = next((spec for spec in specs if spec.name == "user"), None)
+        user = given or RoleSpec(standard.name, standard.description, standard.scopes)
+        extended = replace(user, scopes=tuple(dict.fromkeys((*user.scopes, *extra_user_scopes))))
+        specs = [*(spec for spec in specs if spec is not given), extended]
     return specs
 
 

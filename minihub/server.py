@@ -21,16 +21,19 @@ from .errors import SpawnError
 
 
 class State(enum.Enum):
-    """Where a server stands. SPAWNING and STOPPING are what the API calls pending."""
+    """Where a server stands. CHECKING, SPAWNING and STOPPING are what the API calls pending."""
 
     STOPPED = "stopped"
+    #: It ran when the last hub ended, and this one does not know yet whether it still does.
+    CHECKING = "check"
     SPAWNING = "spawn"
     READY = "ready"
     STOPPING = "stop"
 
 
 _MOVES = {
-    State.STOPPED: {State.SPAWNING, State.READY},
+    State.STOPPED: {State.SPAWNING, State.CHECKING},
+    State.CHECKING: {State.READY, State.STOPPING},
     State.SPAWNING: {State.READY, State.STOPPING, State.STOPPED},
     State.READY: {State.STOPPING, State.STOPPED},
     State.STOPPING: {State.STOPPED, State.READY},
@@ -87,8 +90,8 @@ class Server:
 
     @property
     def pending(self) -> str | None:
-        """``spawn``, ``stop`` or None, as the REST API shows it."""
-        return self._state.value if self._state in (State.SPAWNING, State.STOPPING) else None
+        """``check``, ``spawn``, ``stop`` or None, as the REST API shows it."""
+        return None if self._state in (State.STOPPED, State.READY) else self._state.value
 
     @property
     def ready(self) -> bool:
@@ -159,7 +162,7 @@ class Server:
         """Wait until nothing is pending; return whether that is so."""
         deadline = clock.monotonic() + timeout_s
         with self._changed:
-            while self._state in (State.SPAWNING, State.STOPPING):
+            while self._state not in (State.STOPPED, State.READY):
                 left = deadline - clock.monotonic()
                 if left <= 0:
                     return False

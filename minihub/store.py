@@ -89,31 +89,31 @@ class Store:
         """Return whether there may be a database already; one in memory is always new."""
         return self.path.exists() if self.path else self.engine.place.kind != dburl.SQLITE
 
-    def open(self, *, reset: bool = False) -> None:
+    def open(self, *, reset: bool = False, upgrade: bool = True) -> None:
         """Create or check the database and its schema, and bind the models to it.
 
         A new file has mode 0600. With ``reset`` everything in it is deleted first, if it is ours.
-        Raises SchemaError when the database is another program's or a newer minihub's, StoreError
-        when it cannot be opened; neither touches it.
+        Raises SchemaError when the database is another program's or a newer minihub's, or an older
+        one's without ``upgrade``, StoreError when it cannot be opened; neither touches it.
         """
         try:
             self.engine.prepare()
             self._refuse_foreign(self.engine.tables())
             self.db.bind(models.TABLES)
             with self.transaction():
-                self._prepare_schema(reset)
+                self._prepare_schema(reset, upgrade)
         except (peewee.PeeweeException, sqlite3.Error) as error:
             raise StoreError(
                 f"the database {self.shown} cannot be opened: {_told(error)}"
             ) from error
 
-    def _prepare_schema(self, reset: bool) -> None:
+    def _prepare_schema(self, reset: bool, upgrade: bool) -> None:
         tables = set(self.db.get_tables())
         if tables:
             facts = {row.key: row.value for row in models.Meta.select()}
             # Where a schema is not made in one transaction, the facts tell that it is complete.
             if "schema_version" in facts and not reset:
-                self._bring_up_to_date(int(facts["schema_version"]))
+                self._bring_up_to_date(int(facts["schema_version"]), upgrade)
                 return
             log.warning("Deleting everything in %s", self.shown)
             self.db.drop_tables([table for table in models.TABLES if _name(table) in tables])
@@ -138,11 +138,22 @@ class Store:
                 "Start with --db=FILE naming a new file"
             )
 
-    def _bring_up_to_date(self, version: int) -> None:
+    def _bring_up_to_date(self, version: int, upgrade: bool) -> None:
         if version > SCHEMA_VERSION:
             raise SchemaError(
                 f"{self.shown} was written by a newer minihub (schema {version}; this one knows "
                 f"{SCHEMA_VERSION}); it was not touched. Start the newer minihub"
+            )
+        if version < SCHEMA_VERSION and not upgrade:
+            raise SchemaError(
+                f"{self.shown} was written by an older minihub (schema {version}; this one has "
+                f"{SCHEMA_VERSION}); it was not touched. Bring it up to date with minihub "
+                "upgrade-db, or at the start with JupyterHub.upgrade_db"
+            )
+        if version < SCHEMA_VERSION and version not in MIGRATIONS:
+            raise SchemaError(
+                f"{self.shown} was written by a minihub that this one does not know (schema "
+                f"{version}); it was not touched"
             )
         for step in range(version, SCHEMA_VERSION):
             log.warning("Bringing %s from schema %d to %d", self.shown, step, step + 1)

@@ -9,10 +9,12 @@ Sources: the option reference of JupyterHub 6.1.
 from __future__ import annotations
 
 _NO_INTERNAL_TLS = "connections between hub, proxy and servers on one machine are not encrypted"
+_NO_OLD_NAMES = "no hub of minihub ever had servers with other names than it takes now"
 _NO_TORNADO = "the hub does not run on tornado, so it cannot host tornado handlers"
 
 #: Options that will not come, and why.
 _REASONS = {
+    "JupyterHub.allow_existing_invalid_named_servers": _NO_OLD_NAMES,
     "JupyterHub.external_ssl_authorities": _NO_INTERNAL_TLS,
     "JupyterHub.extra_handlers": _NO_TORNADO,
     "JupyterHub.generate_certs": _NO_INTERNAL_TLS,
@@ -20,7 +22,6 @@ _REASONS = {
     "JupyterHub.internal_ssl": _NO_INTERNAL_TLS,
     "JupyterHub.recreate_internal_certs": _NO_INTERNAL_TLS,
     "JupyterHub.trusted_alt_names": _NO_INTERNAL_TLS,
-    "JupyterHub.upgrade_db": "the database is brought up to date at every start",
     "Spawner.ssl_alt_names": _NO_INTERNAL_TLS,
     "Spawner.ssl_alt_names_include_local": _NO_INTERNAL_TLS,
 }

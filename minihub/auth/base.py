@@ -103,6 +103,11 @@ class Authenticator(LoggingConfigurable):
         help="Log in without showing the login page first; for authenticators whose login_url "
         "is elsewhere or that need no form.",
     ).tag(config=True)
+    auto_login_oauth2_authorize = Bool(
+        False,
+        help="Log in as with auto_login where a server or service sends somebody to be logged in, "
+        "and show the login page everywhere else.",
+    ).tag(config=True)
     request_otp = Bool(False, help="Ask for a one-time password in the login form.").tag(
         config=True
     )

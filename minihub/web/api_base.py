@@ -24,8 +24,6 @@ from . import shapes
 from .context import Context
 
 PAGINATED = "application/jupyterhub-pagination+json"
-DEFAULT_LIMIT = 50
-MAX_LIMIT = 200
 #: No list is longer; a larger offset is this one.
 MAX_OFFSET = 2**31
 
@@ -64,13 +62,14 @@ def wants_pages(ctx: Context) -> bool:
 def page_bounds(ctx: Context) -> tuple[int, int]:
     """Return ``(offset, limit)`` of the list that is asked for. Raises BadRequest."""
     # A client that does not know of pages gets as much as there can be at once.
-    default = DEFAULT_LIMIT if wants_pages(ctx) else MAX_LIMIT
+    most = ctx.site.options.api_page_max_limit
+    default = ctx.site.options.api_page_default_limit if wants_pages(ctx) else most
     try:
         offset = abs(int(ctx.query.get("offset", 0)))
         limit = abs(int(ctx.query.get("limit", default)))
     except ValueError as error:
         raise BadRequest("Invalid argument type, offset and limit must be integers") from error
-    return min(offset, MAX_OFFSET), max(1, min(limit, MAX_LIMIT))
+    return min(offset, MAX_OFFSET), max(1, min(limit, most))
 
 
 def paged(ctx: Context, items: Any, offset: int, limit: int, total: int) -> dict[str, Any]:

@@ -69,11 +69,20 @@ def login_form(ctx: Context) -> Any:
         return owner_page(ctx, ctx.query["owner"])
     if ctx.caller is not None and ctx.caller.session is not None:
         return ctx.redirect(next_url(ctx, ctx.caller.user))
-    if ctx.site.authenticator.auto_login:
+    if _asks_nothing(ctx):
         if ctx.site.login_url() != ctx.site.hub_prefix + "login":
             return ctx.to_login()
         return authenticate(ctx, None)
     return login_page(ctx)
+
+
+def _asks_nothing(ctx: Context) -> bool:
+    """Return whether a login begins without the page for it."""
+    authenticator = ctx.site.authenticator
+    if authenticator.auto_login or not authenticator.auto_login_oauth2_authorize:
+        return authenticator.auto_login
+    target = ctx.safe_next(ctx.query.get("next", "")) or ""
+    return target.partition("?")[0] == ctx.site.hub_prefix + "api/oauth2/authorize"
 
 
 @routes.add("POST", "login", access=Access.PUBLIC, xsrf=False)

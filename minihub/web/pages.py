@@ -179,10 +179,10 @@ def spawn_pending(ctx: Context, user_name: str, server_name: str = "") -> Any:
     _user, server = find_server(ctx, user_name, server_name, "access:servers")
     if server.ready:
         return ctx.redirect(_after_start(ctx, server))
-    if server.state is State.STOPPING:
+    if server.state in (State.STOPPING, State.CHECKING):
         return ctx.page(
             "stop_pending.html", user_name=user_name, server_name=server_name,
-            display_name=server_name,
+            display_name=server_name, checking=server.state is State.CHECKING,
         )  # fmt: skip
     if not server.active:
         return _not_running(ctx, server, server.failure.status if server.failure else 200)

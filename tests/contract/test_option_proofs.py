@@ -112,6 +112,8 @@ PROOFS = {
     "::test_generate_config_writes_a_file_that_the_hub_takes",
     "JupyterHub.pid_file": "tests/live/test_options_lifecycle.py"
     "::test_pid_file_holds_the_hub_while_it_runs",
+    "JupyterHub.init_spawners_timeout": "tests/live/test_options_lifecycle.py"
+    "::test_start_waits_only_so_long_for_the_servers_of_the_last_hub",
     "JupyterHub.reset_db": "tests/live/test_options_lifecycle.py"
     "::test_reset_db_deletes_everything_and_stops_what_ran",
     "JupyterHub.state_dir": "tests/live/test_options_lifecycle.py"
@@ -158,6 +160,8 @@ PROOFS = {
     "::test_token_expires_in_max_seconds_bounds_new_tokens",
     # -- database ----------------------------------------------------------------------------
     "JupyterHub.db_url": "tests/live/test_options_database.py::test_hub_lives_on_a_database_server",
+    "JupyterHub.upgrade_db": "tests/live/test_options_database.py"
+    "::test_older_database_is_left_alone_without_upgrade_db",
     "JupyterHub.db_kwargs": "tests/live/test_options_database.py"
     "::test_connect_args_timeout_bounds_the_wait_for_a_locked_file",
     "JupyterHub.debug_db": "tests/live/test_options_database.py"
@@ -169,6 +173,8 @@ PROOFS = {
     "::test_admin_access_decides_what_admins_may_enter",
     "JupyterHub.load_groups": "tests/live/test_options_people.py"
     "::test_load_groups_adds_and_never_removes",
+    "JupyterHub.extra_user_scopes": "tests/live/test_options_people.py"
+    "::test_extra_user_scopes_are_everybodys",
     "JupyterHub.load_roles": "tests/live/test_api_roles.py"
     "::test_load_roles_are_the_whole_truth_at_each_start",
     "JupyterHub.custom_scopes": "tests/live/test_api_roles.py"
@@ -212,6 +218,10 @@ PROOFS = {
     "::test_statsd_hears_a_day_at_the_hub",
     "JupyterHub.active_user_window": "tests/live/test_options_metrics.py"
     "::test_active_user_window_decides_who_is_active",
+    "JupyterHub.api_page_default_limit": "tests/live/test_options_landing.py"
+    "::test_pages_of_lists_are_as_long_as_they_are_told",
+    "JupyterHub.api_page_max_limit": "tests/live/test_options_landing.py"
+    "::test_pages_of_lists_are_as_long_as_they_are_told",
     "JupyterHub.authenticate_prometheus": "tests/live/test_options_metrics.py"
     "::test_authenticate_prometheus_false_shows_metrics_to_everybody",
     # -- pages -------------------------------------------------------------------------------
@@ -312,6 +322,8 @@ PROOFS = {
     "::test_refresh_pre_spawn_asks_before_a_server_starts",
     "Authenticator.auto_login": "tests/live/test_options_authenticators.py"
     "::test_auto_login_asks_nobody_for_anything",
+    "Authenticator.auto_login_oauth2_authorize": "tests/live/test_options_authenticators.py"
+    "::test_auto_login_only_where_a_server_sends_somebody",
     "Authenticator.blacklist": "tests/live/test_options_authenticators.py"
     "::test_old_spellings_work_with_a_warning",
     "Authenticator.blocked_users": "tests/live/test_options_authenticators.py"

@@ -167,6 +167,25 @@ def test_auto_login_asks_nobody_for_anything(start_hub, tmp_path):
     assert hub.browser().get("/hub/login").status_code == 403
 
 
+def test_auto_login_only_where_a_server_sends_somebody(start_hub, tmp_path):
+    lines = (
+        "from jupyterhub.auth import Authenticator\n"
+        "class Known(Authenticator):\n"
+        "    def authenticate(self, handler, data):\n"
+        "        return handler.request.headers.get('X-Remote-User') or data['username']\n"
+        "c.JupyterHub.authenticator_class = Known\n"
+        "c.Authenticator.auto_login_oauth2_authorize = True\n"
+    )
+    hub = start_hub(**python_config(tmp_path / "own", lines))
+    hub.browser("ada").start_server("ada")
+    browser = hub.browser()
+    browser.headers["X-Remote-User"] = "ada"
+    page = browser.follow("/hub/home")
+    assert page.status_code == 200 and 'name="password"' in page.text
+    assert browser.follow("/user/ada/").json()["visitor"]["name"] == "ada"
+    assert browser.get("/hub/home").status_code == 200
+
+
 def test_manage_groups_gives_the_groups_of_the_password(start_hub):
     config = {
         "JupyterHub": {"authenticator_class": "shared-password"},

@@ -259,6 +259,25 @@ def test_database_of_jupyterhub_is_left_alone(start_hub, tmp_path):
     assert (directory / "jupyterhub.sqlite").read_bytes() == before
 
 
+def test_older_database_is_left_alone_without_upgrade_db(start_hub):
+    hub = start_hub()
+    assert hub.stop() == 0
+    file = hub.directory / "jupyterhub.sqlite"
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute("update minihub_meta set value = '0' where key = 'schema_version'")
+        db.execute("pragma wal_checkpoint(truncate)")
+    before = file.read_bytes()
+    for allowed, told in (
+        (False, r"written by an older minihub \(schema 0; .* minihub upgrade-db"),
+        (True, r"by a minihub that this one does not know \(schema 0\)"),  # there never was one
+    ):
+        options = {"JupyterHub": {"upgrade_db": allowed}}
+        hub = start_hub(options, directory=hub.directory, wait=False)
+        assert hub.process.wait(30) == SCHEMA
+        assert re.search(told, hub.text) and "Traceback" not in hub.text
+        assert file.read_bytes() == before
+
+
 def test_debug_db_logs_every_statement_and_no_value(start_hub):
     token = "a-token-that-must-not-be-seen"
     config = {"debug_db": True, "log_level": "WARNING", "api_tokens": {token: "ada"}}

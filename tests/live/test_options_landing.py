@@ -39,6 +39,8 @@ def plain(tmp_path_factory):
         "token_expires_in_max_seconds": 3600,
         "oauth_token_expires_in": 1200,
         "api_tokens": {TOKEN: "root-admin"},
+        "api_page_default_limit": 2,
+        "api_page_max_limit": 4,
     }
     hub = HubProcess(tmp_path_factory.mktemp("plain"), {"JupyterHub": config}).wait_ready()
     yield hub
@@ -126,6 +128,16 @@ def test_legacy_status_of_a_server_that_does_not_run(plain):
     assert browser.get("/hub/user/away/lab").status_code == 503
     answer = browser.get("/hub/user/away/api/status")
     assert answer.status_code == 503 and "no longer running" in answer.json()["message"]
+
+
+def test_pages_of_lists_are_as_long_as_they_are_told(plain):
+    names = [f"page{number}" for number in range(6)]
+    assert plain.api("users", TOKEN, "POST", json={"usernames": names}).status_code == 201
+    assert len(plain.api("users", TOKEN).json()) == 4
+    assert len(plain.api("users?limit=100", TOKEN).json()) == 4
+    paged = {"Authorization": f"token {TOKEN}", "Accept": "application/jupyterhub-pagination+json"}
+    page = requests.get(plain.url + "hub/api/users", headers=paged, timeout=10).json()
+    assert len(page["items"]) == 2 and page["_pagination"]["next"]["limit"] == 2
 
 
 # -- how long things last --------------------------------------------------------------------------

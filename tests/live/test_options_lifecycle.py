@@ -193,6 +193,61 @@ def test_shutdown_call_goes_before_the_configuration(restart, servers, proxy):
     assert gone(proxy_pid) is proxy
 
 
+SLOW_TO_SAY = """
+import asyncio, os
+from jupyterhub.spawner import SimpleLocalProcessSpawner
+class Slow(SimpleLocalProcessSpawner):
+    async def poll(self):
+        while os.path.exists("hold"):
+            await asyncio.sleep(0.05)
+        return await super().poll()
+c.JupyterHub.spawner_class = Slow
+c.JupyterHub.init_spawners_timeout = 1
+"""
+
+
+def test_start_waits_only_so_long_for_the_servers_of_the_last_hub(start_hub, tmp_path):
+    config = python_config(tmp_path / "own", SLOW_TO_SAY, merge(BASE, KEEP_ALL))
+    hub = start_hub(**config)
+    browser, pid = enter(hub, "ada")
+    _eve, other = enter(hub, "eve")
+    assert hub.stop() == 0
+    (hub.directory / "hold").touch()
+    os.kill(other, signal.SIGKILL)
+    began = time.monotonic()
+    hub = start_hub(**config)
+    assert time.monotonic() - began > 1
+    hub.wait_text("2 servers of the last hub do not say yet whether they run")
+    assert hub.api("users/ada", TOKEN).json()["servers"][""]["pending"] == "check"
+    refused = hub.api("users/ada/server", TOKEN, "POST")
+    assert refused.status_code == 400 and "pending check" in refused.json()["message"]
+    assert "looks whether this server still runs" in browser.get("/hub/home").text
+    assert "looks whether this server still runs" in browser.get("/hub/spawn-pending/ada").text
+    assert browser.get("/user/ada/api").status_code == 200  # its route is as it was
+    (hub.directory / "hold").unlink()
+    until(lambda: hub.api("users/ada", TOKEN).json()["servers"][""]["ready"])
+    until(lambda: hub.api("users/eve", TOKEN).json()["servers"] == {})
+    assert browser.follow("/user/ada/").json()["pid"] == pid
+    assert set(hub.routes()) == {"/", "/user/ada"}
+
+
+def test_spawner_that_cannot_say_does_not_keep_the_hub_from_starting(start_hub, tmp_path):
+    config = python_config(tmp_path / "own", changes=merge(BASE, KEEP_ALL))
+    hub = start_hub(**config)
+    _browser, pid = enter(hub, "ada")
+    assert hub.stop() == 0
+    lines = (
+        "from jupyterhub.spawner import SimpleLocalProcessSpawner\n"
+        "class Broken(SimpleLocalProcessSpawner):\n"
+        "    def poll(self):\n        raise RuntimeError('no idea')\n"
+        "c.JupyterHub.spawner_class = Broken\n"
+    )
+    hub = start_hub(**python_config(tmp_path / "own", lines, merge(BASE, KEEP_ALL)))
+    hub.wait_text(r"Looking whether ada/ runs failed: it counts as ended \(RuntimeError: no idea\)")
+    until(lambda: gone(pid))
+    assert hub.api("users/ada", TOKEN).json()["servers"] == {}
+
+
 # -- pid_file, reset_db --------------------------------------------------------------------------
 
 
@@ -296,7 +351,6 @@ def test_config_file_that_is_wrong_is_named_with_the_place(tmp_path, name, text,
     "flag, told",
     [
         ("--generate-certs", "are not encrypted"),
-        ("--upgrade-db", "brought up to date at every start"),
         ("--JupyterHub.internal_ssl=True", "are not encrypted"),
         ("--JupyterHub.internal_certs_location=x", "are not encrypted"),
         ("--JupyterHub.trusted_alt_names=x", "are not encrypted"),

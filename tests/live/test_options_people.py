@@ -82,6 +82,21 @@ def test_load_groups_refuses_a_name_that_nobody_can_have(start_hub):
     assert "load_groups" in hub.text and "a/b" in hub.text and "Traceback" not in hub.text
 
 
+@pytest.mark.parametrize("role", [[], [{"name": "user", "scopes": ["self", "read:hub"]}]])
+def test_extra_user_scopes_are_everybodys(start_hub, role):
+    options = {"extra_user_scopes": ["list:users"], "load_roles": role}
+    hub = start_hub({"JupyterHub": options | {"api_tokens": {"a" * 20: "ada"}}})
+    assert [one["name"] for one in hub.api("users", "a" * 20).json()] == ["root-admin", "ada"]
+    assert hub.api("info", "a" * 20).status_code == (200 if role else 403)
+    assert hub.api("users/ada", "a" * 20).json()["name"] == "ada"  # what users have anyway
+
+
+def test_extra_user_scope_that_is_none_is_refused(start_hub):
+    hub = start_hub({"JupyterHub": {"extra_user_scopes": ["list:userz"]}}, wait=False)
+    assert hub.process.wait(20) == 3
+    assert "  JupyterHub.extra_user_scopes: " in hub.text and "list:userz" in hub.text
+
+
 # -- classes -------------------------------------------------------------------------------------
 
 FILE_WITH_CLASSES = '''

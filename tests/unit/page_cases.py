@@ -83,6 +83,7 @@ PAGES: dict[str, list[dict]] = {
             "new_server_url": "/hub/home",
         },
         {"servers": [make_server(pending="stop", active=True)]},
+        {"servers": [make_server(pending="check", active=True)]},
         {"servers": [make_server(pending="spawn", active=True)], "allow_named_servers": True},
         {
             "servers": [make_server(failed=True), make_server("lost", failed=True)],
@@ -126,7 +127,7 @@ PAGES: dict[str, list[dict]] = {
         {"spawn_url": "/hub/spawn/ana", "failed": True, "failed_html_message": "<i>gone</i>"},
         {"spawn_url": "/hub/spawn/ana", "failed": True},
     ],
-    "stop_pending.html": [{}, {"server_name": "analysis"}],
+    "stop_pending.html": [{}, {"server_name": "analysis"}, {"checking": True}],
     "error.html": [
         {
             "status_code": 503,
