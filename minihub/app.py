@@ -196,7 +196,7 @@ def _start(
     people = People(hub)
     people.load_groups(options.load_groups)
     hub.services.load(people.load_token_owners(options.api_tokens))
-    hub.roles.load(people.load_members(role_specs))
+    hub.roles.load(people.load_members(role_specs), managed=authenticator.manage_roles)
     http = HTTPServer(_web(options, hub, accounts, cleanup), listener)
     http.start()
     stack.callback(http.stop)

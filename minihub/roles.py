@@ -130,32 +130,49 @@ class Roles:
         self.store = store
         self.admin_access = admin_access
         self._raw = {name: frozenset(role.scopes) for name, role in scopes.DEFAULT_ROLES.items()}
+        #: Roles whose scopes nobody but the configuration changes.
+        self._configured = frozenset(self._raw)
         self._users: Cache[Rights] = Cache(store, CACHE_SIZE)
         self._services: Cache[Rights] = Cache(store, CACHE_SIZE)
 
     # -- at start --------------------------------------------------------------------------
 
-    def load(self, specs: Iterable[RoleSpec]) -> None:
+    def load(self, specs: Iterable[RoleSpec], *, managed: bool = False) -> None:
         """Make the roles and who holds them exactly what the configuration says.
 
         Users, groups and services that the roles name must exist. Whoever a list of the role
-        admin names becomes an admin, and whoever it leaves out no longer is one. Raises
-        ConfigError for a service that is not there.
+        admin names becomes an admin, and whoever it leaves out no longer is one. ``managed``: the
+        authenticator says which users hold roles, and what it said stays. Raises ConfigError for a
+        service that is not there, and when both say who holds roles.
         """
+        specs = list(specs)
+        if managed and (both := [spec.name for spec in specs if spec.users or spec.groups]):
+            raise ConfigError(
+                f"JupyterHub.load_roles, role {both[0]}: it names users or groups, but with"
+                " Authenticator.manage_roles the authenticator decides who holds roles"
+            )
         defaults = {
             role.name: RoleSpec(role.name, role.description, role.scopes)
             for role in scopes.DEFAULT_ROLES.values()
         }
         wanted = defaults | {spec.name: spec for spec in specs}
         with self.store.transaction():
-            RoleMember.delete().execute()
-            Role.delete().where(Role.name.not_in(list(wanted))).execute()
+            kept: list[Role] = []
+            if managed:
+                RoleMember.delete().where(RoleMember.user.is_null()).execute()
+                kept = list(Role.select().join(RoleMember).distinct())
+            else:
+                RoleMember.delete().execute()
+            names = [*wanted, *(role.name for role in kept)]
+            Role.delete().where(Role.name.not_in(names)).execute()
             for spec in wanted.values():
                 row, _created = Role.get_or_create(name=spec.name)
                 row.description, row.scopes = spec.description, sorted(spec.scopes)
                 row.save()
                 self._set_members(row, spec)
-        self._raw = {spec.name: frozenset(spec.scopes) for spec in wanted.values()}
+        self._raw = {role.name: frozenset(role.scopes) for role in kept}
+        self._raw |= {spec.name: frozenset(spec.scopes) for spec in wanted.values()}
+        self._configured = frozenset(wanted)
 
     def _set_members(self, row: Role, spec: RoleSpec) -> None:
         for kind, table, column in (
@@ -181,6 +198,32 @@ class Roles:
             elif (spec.name, table) != ("user", User):
                 for one in found.values():
                     RoleMember.create(role=row, **{column: one})
+
+    def manage(self, user: User, entries: Iterable[Any]) -> set[str]:
+        """Let a user hold exactly the roles that the authenticator gave; return their names.
+
+        A role that is not there is made. One of the configuration keeps the scopes it has there.
+        What is no role is logged and left out.
+        """
+        given: dict[str, Mapping[str, Any]] = {}
+        for entry in entries:
+            entry = {"name": entry} if isinstance(entry, str) else entry
+            if found := list(_problems(entry)):
+                log.error("A role that the authenticator gave %s: %s", user.name, "; ".join(found))
+            else:
+                given[entry["name"]] = entry
+        with self.store.transaction():
+            RoleMember.delete().where(RoleMember.user == user).execute()
+            for name, entry in given.items():
+                row, _created = Role.get_or_create(name=name)
+                if name not in self._configured and entry.get("scopes") is not None:
+                    row.description = entry.get("description") or row.description
+                    row.scopes = sorted(entry["scopes"])
+                    row.save()
+                if name not in ("admin", "user"):  # these two follow from what the user is
+                    RoleMember.create(role=row, user=user)
+                self._raw = {**self._raw, name: frozenset(row.scopes)}
+        return set(given)
 
     # -- roles and groups ------------------------------------------------------------------
 

@@ -140,6 +140,12 @@ class Authenticator(LoggingConfigurable):
         help="Let the authenticator decide the groups of a user at every login; groups can then "
         "not be changed through the API.",
     ).tag(config=True)
+    manage_roles = Bool(
+        False,
+        help="Let the authenticator decide the roles of a user at every login. It returns roles, "
+        "each a name or a dictionary as in JupyterHub.load_roles, which then may name neither "
+        "users nor groups; a role that is not there is made.",
+    ).tag(config=True)
     custom_html = Unicode(help="HTML that replaces the login form; empty for the usual form.")
     login_service = Unicode(
         help='Name of the service people log in with; the login form becomes a "Login with" button.'
@@ -387,17 +393,29 @@ class Authenticator(LoggingConfigurable):
         return model
 
     def _as_result(self, model: dict[str, Any]) -> AuthResult:
-        groups = model["groups"] if self.manage_groups else None
-        if self.manage_groups and groups is None:
-            self.log.warning(
-                "Authenticator.manage_groups is on, but %s gave no groups for %s: left as they are",
-                type(self).__name__,
-                shown(model["name"]),
-            )
+        decided: dict[str, Any] = {}
+        for what, option in (("groups", "manage_groups"), ("roles", "manage_roles")):
+            decided[what] = model[what] if getattr(self, option) else None
+            if getattr(self, option) and model[what] is None:
+                self.log.warning(
+                    "Authenticator.%s is on, but %s gave no %s for %s: left as they are",
+                    option,
+                    type(self).__name__,
+                    what,
+                    shown(model["name"]),
+                )
+            elif model[what] and not getattr(self, option):
+                self.log.warning(
+                    "%s gave %s for %s, which are not taken: Authenticator.%s is off",
+                    type(self).__name__,
+                    what,
+                    shown(model["name"]),
+                    option,
+                )
         return AuthResult(
             name=model["name"],
             admin=model["admin"],
-            groups=groups,
+            **decided,
             auth_state=model["auth_state"],
             user_info=model["user_info"],
         )

@@ -17,7 +17,14 @@ from minihub.errors import AuthError, MinihubError
 _log = logging.getLogger("minihub.auth")
 
 #: What an auth model holds; everything but the name may be absent or None.
-_MODEL = {"name": str, "admin": bool, "groups": list, "auth_state": dict, "user_info": dict}
+_MODEL = {
+    "name": str,
+    "admin": bool,
+    "groups": list,
+    "roles": list,
+    "auth_state": dict,
+    "user_info": dict,
+}
 
 
 class InvalidLogin(AuthError):
@@ -61,13 +68,14 @@ class AuthResult:
     """A successful login.
 
     ``admin`` None leaves the user's admin status as it is; ``groups`` None leaves the groups as
-    they are, a list replaces them. ``auth_state`` and ``user_info`` are what the authenticator
-    gave, or None.
+    they are, a list replaces them; so it is with ``roles``, each a name or an entry as of
+    ``load_roles``. ``auth_state`` and ``user_info`` are what the authenticator gave, or None.
     """
 
     name: str
     admin: bool | None = None
     groups: list[str] | None = None
+    roles: list[Any] | None = None
     auth_state: dict[str, Any] | None = None
     user_info: dict[str, Any] | None = None
 
@@ -78,10 +86,9 @@ def as_model(answer: Any, giver: str) -> dict[str, Any]:
     Raises TypeError naming the value that has the wrong type.
     """
     model = dict(answer) if isinstance(answer, dict) else {"name": answer}
-    if isinstance(model.get("groups"), (tuple, set, frozenset)):
-        model["groups"] = sorted(model["groups"])
-    if model.get("roles"):
-        _log.warning("%s returned roles: they are not taken from authenticators", giver)
+    for key in ("groups", "roles"):
+        if isinstance(model.get(key), (tuple, set, frozenset)):
+            model[key] = sorted(model[key], key=str)
     for key, kind in _MODEL.items():
         value = model.setdefault(key, None)
         if not isinstance(value, kind) and (value is not None or key == "name"):

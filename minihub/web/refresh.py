@@ -65,12 +65,16 @@ class Refresher:
 
 
 def take_over(hub: Any, user: User, result: AuthResult) -> None:
-    """Store which groups an authenticator gives a user, and whether it makes them an admin."""
+    """Store which groups and roles an authenticator gives a user, and whether they are an admin."""
     if result.groups is not None:
         with hub.store.transaction():
             GroupMember.delete().where(GroupMember.user == user).execute()
             for name in sorted(set(result.groups)):
                 group, _created = Group.get_or_create(name=name)
                 GroupMember.create(group=group, user=user)
-    if result.admin is not None and result.admin != user.admin:
-        hub.accounts.ensure_user(user.name, admin=result.admin)
+    admin = result.admin
+    if result.roles is not None:
+        if "admin" in hub.roles.manage(user, result.roles) and admin is None:
+            admin = True
+    if admin is not None and admin != user.admin:
+        hub.accounts.ensure_user(user.name, admin=admin)

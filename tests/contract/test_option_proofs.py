@@ -332,6 +332,8 @@ PROOFS = {
     "::test_delete_invalid_users_deletes_whom_the_authenticator_cannot_have",
     "Authenticator.manage_groups": "tests/live/test_options_authenticators.py"
     "::test_manage_groups_gives_the_groups_of_the_password",
+    "Authenticator.manage_roles": "tests/live/test_options_authenticators.py"
+    "::test_manage_roles_gives_the_roles_that_the_authenticator_says",
     "Authenticator.otp_prompt": "tests/live/test_options_authenticators.py"
     "::test_request_otp_asks_with_the_prompt",
     "Authenticator.post_auth_hook": "tests/live/test_options_authenticators.py"

@@ -1,5 +1,6 @@
 """Options of the authenticators, seen at the login of a real hub."""
 
+import json
 import os
 import secrets
 import subprocess
@@ -214,6 +215,64 @@ def test_shared_passwords_are_one_for_users_and_one_for_admins(start_hub):
     assert may_log_in(hub, "root-admin", "a" * 32)
     assert not may_log_in(hub, "root-admin", "everybody's")
     assert "everybody's" not in hub.text and "a" * 32 not in hub.text
+
+
+ROLES = """
+import json, os
+from jupyterhub.auth import Authenticator
+here = os.path.dirname(os.path.abspath(__file__))
+
+class Deciding(Authenticator):
+    def authenticate(self, handler, data):
+        with open(os.path.join(here, "roles.json")) as file:
+            return {"name": data["username"], "roles": json.load(file)}
+
+c.JupyterHub.authenticator_class = Deciding
+c.JupyterHub.load_roles = [{"name": "reader", "scopes": ["read:groups"]}]
+"""
+
+
+def test_manage_roles_gives_the_roles_that_the_authenticator_says(start_hub, tmp_path):
+    changes = merge(DUMMY, {"Authenticator": {"manage_roles": True}})
+    hub = start_hub(**python_config(tmp_path / "own", ROLES, changes))
+    roles = hub.directory / "roles.json"
+
+    def log_in(name, given):
+        roles.write_text(json.dumps(given))
+        return hub.browser(name)
+
+    lister = {"name": "lister", "scopes": ["list:users"], "description": "Sees everybody."}
+    browser = log_in("ada", [lister, {"name": "reader", "scopes": ["admin:users"]}, {"name": "-"}])
+    assert sorted(user(hub, "ada")["roles"]) == ["lister", "reader", "user"]
+    assert browser.get("/hub/api/users").status_code == 200
+    scopes = browser.get("/hub/api/user").json()["scopes"]
+    assert "read:groups" in scopes and "admin:users" not in scopes  # the configuration's
+    hub.wait_text("A role that the authenticator gave ada: name must have")
+    hub.stop()
+    hub = start_hub(**python_config(tmp_path / "own", ROLES, changes))
+    assert sorted(user(hub, "ada")["roles"]) == ["lister", "reader", "user"]
+    browser = log_in("ada", ["reader"])
+    assert sorted(user(hub, "ada")["roles"]) == ["reader", "user"]
+    assert browser.get("/hub/api/users").status_code == 403
+    log_in("ada", ["admin"])
+    assert user(hub, "ada")["admin"] is True
+    log_in("ben", None)
+    hub.wait_text('manage_roles is on, but Deciding gave no roles for "ben": left as they are')
+
+
+def test_roles_of_an_authenticator_that_does_not_manage_them_are_told(start_hub, tmp_path):
+    hub = start_hub(**python_config(tmp_path / "own", ROLES, DUMMY))
+    (hub.directory / "roles.json").write_text('[{"name": "lister", "scopes": ["list:users"]}]')
+    assert may_log_in(hub, "ada") and user(hub, "ada")["roles"] == ["user"]
+    hub.wait_text('gave roles for "ada", which are not taken: Authenticator.manage_roles is off')
+
+
+def test_manage_roles_and_members_in_load_roles_do_not_go_together(start_hub):
+    roles = [{"name": "lister", "scopes": ["list:users"], "users": ["ada"]}]
+    config = {"JupyterHub": {"load_roles": roles}, "Authenticator": {"manage_roles": True}}
+    hub = start_hub(config, wait=False)
+    assert hub.process.wait(20) == 3
+    assert "JupyterHub.load_roles, role lister: it names users or groups" in hub.text
 
 
 REFRESHING = """

@@ -209,7 +209,7 @@ def test_dict_is_taken_over_into_the_result():
         "user_info": {"mail": "m"},
     }
     assert login(authenticator) == AuthResult(
-        "alice", False, ["a", "b"], {"token": "t"}, {"mail": "m"}
+        "alice", False, ["a", "b"], auth_state={"token": "t"}, user_info={"mail": "m"}
     )
 
 
