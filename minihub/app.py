@@ -38,7 +38,6 @@ from . import (
     roles,
     scopes,
     standins,
-    upgrade,
     websettings,
 )
 from .accounts import OWNER_LINK_LIFETIME_S, Accounts
@@ -228,10 +227,6 @@ def build_hub(
 ) -> tuple[Hub, Accounts, Any]:
     """Open the store and return hub, accounts and authenticator."""
     store = Store.of(options)
-    if options.upgrade_db and store.path is not None and store.exists():
-        _changed, copy = upgrade.bring_up_to_date(store, store.path)
-        if copy is not None:
-            log.warning("The database as it was before: %s", copy)
     store.open(upgrade=options.upgrade_db)
     lifetime_s = options.cookie_max_age_days * 86400
     accounts = Accounts(store, session_lifetime_s=lifetime_s)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from minihub import __version__
 from minihub.commandline import ALIASES, MANY, PROGRAM, SWITCHES, Call, Verb, parse, verb_help
-from minihub.errors import ConfigError, MinihubError, UsageError
+from minihub.errors import ConfigError, MinihubError, NotPermitted, UsageError
 
 if TYPE_CHECKING:
     from minihub.config import Loaded
@@ -83,6 +83,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read the output is gone. Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except OSError as error:
+        if "--debug" in arguments:
+            raise
+        what = f"{error.filename}: " if error.filename else ""
+        _complain(f"{PROGRAM}: {what}{error.strerror or error}")
+        return NotPermitted.exit_code if isinstance(error, PermissionError) else 1
     except Exception as error:
         if "--debug" in arguments:
             raise
@@ -340,7 +346,7 @@ def _server_logs(call: Call) -> int:
 def _upgrade_db(call: Call) -> int:
     from minihub import manage
 
-    return _managed(call, manage.upgrade_db)
+    return _managed(call, manage.upgrade_db, dumped="--dumped" in call.switches)
 
 
 VERBS = (
@@ -440,5 +446,6 @@ VERBS = (
         "upgrade-db",
         _upgrade_db,
         "Bring the database's schema up to date, after a copy of the file.",
+        flags={"--dumped": "go on with a MySQL database: there is a dump of it"},
     ),
 )

@@ -22,13 +22,13 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import peewee
 
-from . import clock, dburl
+from . import clock, dburl, sqlitefiles
 from .dburl import Place
 from .errors import ConfigError, StoreError
 
@@ -132,6 +132,8 @@ class SqliteEngine(Engine):
     """A file, or a database in memory that lives as long as this object is open."""
 
     db: peewee.SqliteDatabase
+    #: The kind of network file system that the file lies on; empty for a disk of this machine.
+    network = ""
 
     def __init__(self, place: Place, kwargs: Mapping[str, Any]) -> None:
         super().__init__(place)
@@ -146,7 +148,9 @@ class SqliteEngine(Engine):
             self._memory_uri = f"file:/minihub-{os.getpid()}-{id(self)}?vfs=memdb"
             self.db = peewee.SqliteDatabase(self._memory_uri, pragmas=pragmas, uri=True, **options)
         else:
-            pragmas |= {"journal_mode": "wal", "synchronous": "full"}
+            # Its shared memory would not be shared with a program on another machine.
+            self.network = sqlitefiles.network_file_system(place.path)
+            pragmas |= {"journal_mode": "delete" if self.network else "wal", "synchronous": "full"}
             self.db = peewee.SqliteDatabase(str(place.path), pragmas=pragmas, **options)
         self._lock = threading.Lock()
         self._connections: list[Any] = []
@@ -154,6 +158,14 @@ class SqliteEngine(Engine):
     def prepare(self) -> None:
         if self.place.path is not None:
             _create_private(self.place.path)
+            if self.network:
+                log.warning(
+                    "The database %s lies on a network file system (%s). It is used without a "
+                    "write-ahead log, which is slower, and is only as safe as the locks of that "
+                    "file system; a disk of this machine is better: JupyterHub.db_url",
+                    self.place.path,
+                    self.network,
+                )
         elif self._anchor is None:
             self._anchor = sqlite3.connect(self._memory_uri, uri=True, check_same_thread=False)
 
@@ -161,10 +173,7 @@ class SqliteEngine(Engine):
         if self.place.path is None:
             return super().tables()
         # Our own way of connecting would make the file one with a write-ahead log.
-        url = f"{self.place.path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(url, uri=True)) as connection:
-            rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            return {name for (name,) in rows}
+        return sqlitefiles.tables(self.place.path)
 
     @contextmanager
     def connection(self) -> Iterator[None]:

@@ -60,6 +60,8 @@ class NotPermitted(MinihubError):
 class StoreError(MinihubError):
     """Raised when the database cannot be opened, read or written."""
 
+    status = 503
+
 
 class SchemaError(StoreError):
     """Raised when the database belongs to another program or another version of this one."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
@@ -25,7 +26,7 @@ from .accounts import Accounts
 from .activity import Activity
 from .authstate import AuthStates
 from .directory import Names
-from .errors import BadRequest, MinihubError, SpawnError, SpawnTimeout
+from .errors import BadRequest, MinihubError, SpawnError, SpawnTimeout, StoreError
 from .hubroutes import HubRoutes
 from .models import Group, GroupMember, User
 from .oauth import OAuthProvider
@@ -42,6 +43,8 @@ log = logging.getLogger("minihub.hub")
 
 POOL_SIZE = 128
 WATCH_STEP_S = 1.0
+#: How often rows are tried again that could not be written.
+CLEAN_AGAIN_S = 5.0
 #: How long a process that was sent SIGKILL may take to end.
 END_WAIT_S = 5.0
 #: How long the hub's own stop waits for all servers together, beyond one server's ladder.
@@ -107,6 +110,8 @@ class Hub:
         #: Set when the start does not wait any more for servers of the last hub.
         self._resumed = threading.Event()
         self._threads: list[threading.Thread] = []
+        #: Stopped servers whose rows could not be cleaned, as on a full disk.
+        self._unclean: deque[Server] = deque()
 
     # -- looking ---------------------------------------------------------------------------
 
@@ -221,6 +226,10 @@ class Hub:
             self._start(server, user, user_options, handler)
         except SpawnError as error:
             self._start_failed(server, error, clock.monotonic() - began)
+        except StoreError as error:
+            log.error("Starting %s: %s", server.full_name, error)
+            wrapped = SpawnError("the hub cannot use its database at the moment")
+            self._start_failed(server, wrapped, clock.monotonic() - began)
         except Exception as error:
             log.exception("Starting %s failed", server.full_name)
             wrapped = SpawnError(f"the hub met an error: {error}")
@@ -329,7 +338,8 @@ class Hub:
     def _clean_up(self, server: Server, *, now: bool) -> None:
         """Take away route, process, token and the row's target; each step whatever the others do.
 
-        ``now`` skips the gentle part of the stop ladder.
+        ``now`` skips the gentle part of the stop ladder. Rows that could not be written are
+        cleaned later.
         """
         spawner = server.spawner
         steps: list[tuple[str, Any]] = [("route", lambda: self.routes.remove_server(server))]
@@ -346,9 +356,23 @@ class Hub:
                 step()
             except MinihubError as error:
                 log.error("Stopping %s, its %s: %s", server.full_name, what, error)
+                if what == "rows":
+                    self._unclean.append(server)
             except Exception:
                 log.exception("Stopping %s, its %s", server.full_name, what)
         server.target = None
+
+    def _clean_again(self) -> None:
+        """Clean the rows that could not be written when their servers stopped."""
+
+        def is_back(server: Server) -> bool:
+            # No lock: it must be taken before the store, and this is one look at a dictionary.
+            other = self._servers.get(server.user_id, server.name)
+            return other is not None and other is not server and other.active
+
+        while self._unclean:
+            self.rows.clean(self._unclean[0], unless=is_back)
+            self._unclean.popleft()
 
     def remove_server(self, server: Server) -> None:
         """Forget everything about a stopped server: its row, its OAuth client, its shares."""
@@ -384,6 +408,7 @@ class Hub:
             ("hub-watch", self._watch),
             ("hub-routes", self._check_routes),
             ("hub-activity", self._fold_activity),
+            ("hub-rows", lambda: self._every(CLEAN_AGAIN_S, self._clean_again)),
         ):
             thread = threading.Thread(target=loop, name=name, daemon=True)
             thread.start()
@@ -441,7 +466,7 @@ class Hub:
             try:
                 work()
             except Exception as error:
-                log.error("Checking the proxy's routes: %s", error)
+                log.error("%s: %s", threading.current_thread().name, error)
 
     # -- routes ----------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
-from .errors import AlreadyRunning, NotPermitted
+from .errors import AlreadyRunning, ConfigError, NotPermitted
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,17 @@ class HubFacts:
 def hold(state_dir: Path) -> Iterator[TextIO]:
     """Hold this state directory's lock.
 
-    Raises AlreadyRunning saying who holds it, NotPermitted when the directory is somebody else's.
+    Raises AlreadyRunning saying who holds it, NotPermitted when the directory is somebody else's,
+    ConfigError when it cannot be written at all.
     """
     try:
         descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except PermissionError as error:
         raise _not_permitted(state_dir) from error
+    except OSError as error:
+        raise ConfigError(
+            f"JupyterHub.state_dir: {state_dir}/lock cannot be written: {error.strerror}"
+        ) from error
     with os.fdopen(descriptor, "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What the machine says of itself: who holds a port, its addresses, how much memory is free.
+"""What the machine says of itself: who holds a port or file, addresses, memory, file systems.
 
 Rules of this file: it asks psutil and the kernel; it changes nothing.
 
@@ -8,8 +8,10 @@ Threads: any.
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -91,4 +93,39 @@ def _inactive_file(details: Path) -> int:
         name, _, value = line.partition(" ")
         if name in ("inactive_file", "total_inactive_file"):  # the total comes later
             found = int(value)
+    return found
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """Where a file lies: the mount point, and the kind (ext4, nfs4 ...); both may be empty."""
+
+    mount: str = ""
+    kind: str = ""
+
+
+def file_system(path: Path) -> FileSystem:
+    """Return the file system on which a file lies, or would lie."""
+    place = Path(os.path.realpath(path))
+    found = FileSystem()
+    try:
+        mounts = psutil.disk_partitions(all=True)
+    except (psutil.Error, OSError):
+        return found
+    for one in mounts:
+        if place.is_relative_to(one.mountpoint) and len(one.mountpoint) >= len(found.mount):
+            found = FileSystem(one.mountpoint, one.fstype)  # of two at one place the later counts
+    return found
+
+
+def file_holders(path: Path) -> list[str]:
+    """Return who else has a file open, as ``NAME (process PID)``; those that can be seen."""
+    wanted = os.path.realpath(path)
+    found = []
+    for one in psutil.process_iter():
+        try:
+            if one.pid != os.getpid() and any(file.path == wanted for file in one.open_files()):
+                found.append(f"{one.name()} (process {one.pid})")
+        except (psutil.Error, OSError):
+            continue
     return found

@@ -396,8 +396,11 @@ def user_passwd(loaded: Loaded, say: Say, name: str, ask: Callable[[], str]) -> 
 # -- the database ----------------------------------------------------------------------------
 
 
-def upgrade_db(loaded: Loaded, say: Say) -> int:
-    """Bring the database's schema up to date, after a copy of it."""
+def upgrade_db(loaded: Loaded, say: Say, *, dumped: bool = False) -> int:
+    """Bring the database's schema up to date, after a copy of it.
+
+    ``dumped``: go on with a database on MySQL, since there is a dump of it.
+    """
     home = Home(loaded)
     path = home.database()
     database = Store.of(home.options)
@@ -405,7 +408,7 @@ def upgrade_db(loaded: Loaded, say: Say) -> int:
         stack.callback(database.close)
         if home.state_dir.is_dir():
             stack.enter_context(hublock.hold(home.state_dir))  # no hub must start meanwhile
-        changed, copy = upgrade.bring_up_to_date(database, path)
+        changed, copy = upgrade.bring_up_to_date(database, path, dumped=dumped)
     now = " now" if changed else ""
     say(f"{database.shown} is up to date{now} (schema {store.SCHEMA_VERSION}).")
     if copy is not None:

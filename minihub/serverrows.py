@@ -8,7 +8,7 @@ Threads: any.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import clock, urls
@@ -83,9 +83,17 @@ class ServerRows:
                 ServerRow.id == server.row_id
             ).execute()
 
-    def clean(self, server: Server) -> None:
-        """Take a stopped server's tokens and target away; its row stays."""
+    def clean(
+        self, server: Server, *, unless: Callable[[Server], bool] = lambda _server: False
+    ) -> None:
+        """Take a stopped server's tokens and target away; its row stays.
+
+        Nothing happens where ``unless`` says, when nobody else can write any more, that there is
+        a new run of the server: one that starts now waits for this.
+        """
         with self._store.transaction():
+            if unless(server):
+                return
             row = ServerRow.get_or_none(ServerRow.id == server.row_id)
             if row is None:
                 return

@@ -24,17 +24,20 @@ from typing import Any, Generic, TypeVar
 
 import peewee
 
-from . import clock, database, dburl, models
+from . import clock, database, dburl, models, sqlitefiles
 from .errors import ConfigError, SchemaError, StoreError
 
 log = logging.getLogger("minihub.store")
 
 V = TypeVar("V")
 
+#: Errors of the code that uses the store, not of the database.
+_OF_THE_CALLER = (peewee.IntegrityError, peewee.DataError, peewee.ProgrammingError)
+
 PROGRAM = "minihub"
 SCHEMA_VERSION = 1
 
-#: What brings a database from version N to N + 1, by N. Each runs in one transaction.
+#: What brings a database from version N to N + 1, by N. All that are due run in one transaction.
 MIGRATIONS: dict[int, Callable[[peewee.Database], None]] = {}
 
 
@@ -75,10 +78,13 @@ class Store:
         self.shown = str(place.path or ("memory" if place.kind == dburl.SQLITE else place.shown))
         self.engine = database.connect(place, db_kwargs or {}, debug=debug)
         self.db = self.engine.db
+        #: The copy of the file that was made before its schema was brought up to date.
+        self.copied_to: Path | None = None
         self._lock = threading.Lock()
         #: Counts the committed writes that may have changed rights.
         self.generation = 0
         self._writing = threading.local()
+        self._is_opening = False
 
     @classmethod
     def of(cls, options: Any) -> Store:
@@ -89,31 +95,107 @@ class Store:
         """Return whether there may be a database already; one in memory is always new."""
         return self.path.exists() if self.path else self.engine.place.kind != dburl.SQLITE
 
-    def open(self, *, reset: bool = False, upgrade: bool = True) -> None:
+    def open(self, *, reset: bool = False, upgrade: bool = True, dumped: bool = False) -> None:
         """Create or check the database and its schema, and bind the models to it.
 
-        A new file has mode 0600. With ``reset`` everything in it is deleted first, if it is ours.
-        Raises SchemaError when the database is another program's or a newer minihub's, or an older
-        one's without ``upgrade``, StoreError when it cannot be opened; neither touches it.
+        A new file has mode 0600. An older schema is brought up to date: of a file after a copy of
+        it (:attr:`copied_to`), and after all of it has been tried on another copy; on PostgreSQL
+        in one transaction; on MySQL, which cannot take such changes back, only when ``dumped``
+        says that there is a dump. With ``reset`` everything in it is deleted first, if it is
+        ours. Raises SchemaError when the database is another program's, a newer minihub's, an
+        older one's without ``upgrade``, or may not be changed, StoreError when it cannot be opened
+        or brought up to date; it is as it was then.
         """
+        self._is_opening = True
         try:
             self.engine.prepare()
-            self._refuse_foreign(self.engine.tables())
+            tables = self.engine.tables()
+            self._refuse_foreign(tables)
             self.db.bind(models.TABLES)
+            version = self._version() if tables and not reset else None
+            if version is not None and version != SCHEMA_VERSION:
+                self._before_migration(version, upgrade, dumped)
             with self.transaction():
-                self._prepare_schema(reset, upgrade)
+                self._prepare_schema(reset)
+            if self.copied_to is not None:
+                log.warning("%s as it was before: %s", self.shown, self.copied_to)
         except (peewee.PeeweeException, sqlite3.Error) as error:
             raise StoreError(
-                f"the database {self.shown} cannot be opened: {_told(error)}"
+                f"the database {self.shown} cannot be opened: {self._told(error)}"
+            ) from error
+        finally:
+            self._is_opening = False
+
+    def _told(self, error: Exception) -> str:
+        """Return what an error of the database means; at the start also who is in the way."""
+        return sqlitefiles.explain(error, self.path, find_holder=self._is_opening)
+
+    def _version(self) -> int | None:
+        """Return the version of the schema of a database of ours; None for one half made.
+
+        Looking at a file changes nothing of it.
+        """
+        query = "SELECT value FROM minihub_meta WHERE key = 'schema_version'"
+        if self.path is not None:
+            with sqlitefiles.looking(self.path) as connection:
+                row = connection.execute(query).fetchone()
+        else:
+            with self.session():
+                fact = models.Meta.get_or_none(models.Meta.key == "schema_version")
+                row = fact and (fact.value,)
+        try:
+            return int(row[0]) if row else None
+        except ValueError as error:
+            raise SchemaError(
+                f"{self.shown} has a schema that no minihub writes ({row[0]!r}); it was not touched"
             ) from error
 
-    def _prepare_schema(self, reset: bool, upgrade: bool) -> None:
+    def _before_migration(self, version: int, upgrade: bool, dumped: bool) -> None:
+        """Refuse a newer schema; make sure that an older one can be had back."""
+        if version > SCHEMA_VERSION:
+            raise SchemaError(
+                f"{self.shown} was written by a newer minihub (schema {version}; this one knows "
+                f"{SCHEMA_VERSION}); it was not touched. Start the newer minihub"
+            )
+        if not upgrade:
+            raise SchemaError(
+                f"{self.shown} was written by an older minihub (schema {version}; this one has "
+                f"{SCHEMA_VERSION}); it was not touched. Bring it up to date with minihub "
+                "upgrade-db, or at the start with JupyterHub.upgrade_db"
+            )
+        if version not in MIGRATIONS:
+            raise SchemaError(
+                f"{self.shown} was written by a minihub that this one does not know (schema "
+                f"{version}); it was not touched"
+            )
+        if self.engine.place.kind == dburl.MYSQL and not dumped:
+            raise SchemaError(
+                f"{self.shown} was written by an older minihub (schema {version}) and was not "
+                "touched. MySQL cannot take changes of a schema back: make a dump of it first "
+                f"(mysqldump --single-transaction {self.engine.place.name} > hub.sql), then run "
+                "minihub.pyz upgrade-db --dumped"
+            )
+        if self.path is None:
+            return
+        self.copied_to = sqlitefiles.dated_copy(self.path)
+        try:
+            _rehearse(self.copied_to, version)
+        except StoreError as error:
+            self.copied_to.unlink()  # the file itself is as it was
+            self.copied_to = None
+            raise StoreError(
+                f"{self.shown} cannot be brought from schema {version} to {SCHEMA_VERSION}: "
+                f"{error}. It was tried on a copy; the database was not touched. "
+                "The older minihub still runs with it"
+            ) from error
+
+    def _prepare_schema(self, reset: bool) -> None:
         tables = set(self.db.get_tables())
         if tables:
             facts = {row.key: row.value for row in models.Meta.select()}
             # Where a schema is not made in one transaction, the facts tell that it is complete.
             if "schema_version" in facts and not reset:
-                self._bring_up_to_date(int(facts["schema_version"]), upgrade)
+                self._bring_up_to_date(int(facts["schema_version"]))
                 return
             log.warning("Deleting everything in %s", self.shown)
             self.db.drop_tables([table for table in models.TABLES if _name(table) in tables])
@@ -129,8 +211,9 @@ class Store:
         """Raise SchemaError when there are tables and they are not ours."""
         if "alembic_version" in tables:
             raise SchemaError(
-                f"{self.shown} is a JupyterHub database; it was not touched. "
-                "Start with --db=FILE naming a new file, or move this one aside"
+                f"{self.shown} is a JupyterHub database; it was not touched. To take over its "
+                f"users, groups and tokens: minihub.pyz import-jupyterhub {self.shown}. To leave "
+                "it be: start with --db=FILE naming a new file"
             )
         if tables and "minihub_meta" not in tables:
             raise SchemaError(
@@ -138,29 +221,14 @@ class Store:
                 "Start with --db=FILE naming a new file"
             )
 
-    def _bring_up_to_date(self, version: int, upgrade: bool) -> None:
-        if version > SCHEMA_VERSION:
-            raise SchemaError(
-                f"{self.shown} was written by a newer minihub (schema {version}; this one knows "
-                f"{SCHEMA_VERSION}); it was not touched. Start the newer minihub"
-            )
-        if version < SCHEMA_VERSION and not upgrade:
-            raise SchemaError(
-                f"{self.shown} was written by an older minihub (schema {version}; this one has "
-                f"{SCHEMA_VERSION}); it was not touched. Bring it up to date with minihub "
-                "upgrade-db, or at the start with JupyterHub.upgrade_db"
-            )
-        if version < SCHEMA_VERSION and version not in MIGRATIONS:
-            raise SchemaError(
-                f"{self.shown} was written by a minihub that this one does not know (schema "
-                f"{version}); it was not touched"
-            )
-        for step in range(version, SCHEMA_VERSION):
-            log.warning("Bringing %s from schema %d to %d", self.shown, step, step + 1)
-            MIGRATIONS[step](self.db)
-            models.Meta.update(value=str(step + 1)).where(
-                models.Meta.key == "schema_version"
-            ).execute()
+    def _bring_up_to_date(self, version: int) -> None:
+        if version == SCHEMA_VERSION:
+            return
+        log.warning("Bringing %s from schema %d to %d", self.shown, version, SCHEMA_VERSION)
+        _migrate(self.db, version)
+        models.Meta.update(value=str(SCHEMA_VERSION)).where(
+            models.Meta.key == "schema_version"
+        ).execute()
 
     @contextmanager
     def session(self) -> Iterator[peewee.Database]:
@@ -172,8 +240,12 @@ class Store:
         try:
             with self.engine.connection():
                 yield self.db
-        except (peewee.OperationalError, peewee.InterfaceError) as error:
-            raise StoreError(f"the database {self.shown}: {_told(error)}") from error
+        except peewee.DatabaseError as error:
+            if isinstance(error, _OF_THE_CALLER):
+                raise
+            raise StoreError(f"the database {self.shown}: {self._told(error)}") from error
+        except peewee.InterfaceError as error:
+            raise StoreError(f"the database {self.shown}: {self._told(error)}") from error
         except database.NoConnection as error:
             raise StoreError(
                 f"the database {self.shown}: all connections are in use; there may be more with "
@@ -235,9 +307,29 @@ class Cache(Generic[V]):
         return value
 
 
-def _told(error: Exception) -> str:
-    """Return what a driver said on one line."""
-    return " ".join(str(error).split())
+def _migrate(db: peewee.Database, version: int) -> None:
+    """Take every step from this version to ours, within the transaction of the caller."""
+    for step in range(version, SCHEMA_VERSION):
+        MIGRATIONS[step](db)
+
+
+def _rehearse(path: Path, version: int) -> None:
+    """Try on a copy of this copy what is due. Raises StoreError saying what goes wrong."""
+    trial = path.with_name(f"{path.name}.trial")
+    sqlitefiles.copy(path, trial)
+    db = peewee.SqliteDatabase(str(trial), pragmas={"foreign_keys": 1})
+    try:
+        with db, db.atomic():
+            _migrate(db, version)
+        wrong = sqlitefiles.problems(trial)
+        if wrong:
+            raise StoreError(wrong)
+    except (peewee.PeeweeException, sqlite3.Error) as error:
+        raise StoreError(sqlitefiles.explain(error, trial)) from error
+    finally:
+        db.close()
+        for end in ("", "-journal", "-wal", "-shm"):
+            Path(f"{trial}{end}").unlink(missing_ok=True)
 
 
 def _name(table: type[models.Table]) -> str:

@@ -17,7 +17,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +311,31 @@ class HubProcess:
             response = browser.login(name, password)
             assert response.status_code == 302, response.text
         return browser
+
+
+def starting(tmp_path: Path) -> Iterator[Callable[..., HubProcess]]:
+    """Yield a function that starts hubs with any configuration; then end all that it started."""
+    hubs: list[HubProcess] = []
+
+    def start(
+        config: dict[str, Any] | None = None,
+        *,
+        wait: bool = True,
+        ready: dict[str, Any] | None = None,
+        **kw: Any,
+    ) -> HubProcess:
+        directory = kw.pop("directory", tmp_path / f"hub{len(hubs)}")
+        hub = HubProcess(directory, config, **kw)
+        hubs.append(hub)
+        return hub.wait_ready(**(ready or {})) if wait else hub
+
+    try:
+        yield start
+    finally:
+        for hub in hubs:
+            if hub.process.poll() is None:
+                hub.stop()
+            hub.sweep()
 
 
 class Browser(requests.Session):

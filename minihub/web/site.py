@@ -26,6 +26,7 @@ from ..errors import (
     NotFound,
     RequestError,
     SpawnError,
+    StoreError,
 )
 from ..hub import Hub
 from ..logs import safe
@@ -153,6 +154,11 @@ class Site:
         # What a database or a template says of itself is for the log, not for visitors.
         told = isinstance(error, (RequestError, SpawnError, AuthError)) or error.status < 500
         message = str(error) if told else "The hub met an error; its log has more."
+        if isinstance(error, StoreError):
+            message = (
+                "The hub cannot use its database at the moment; its log has more. "
+                "Nothing that was saved is lost."
+            )
         if ctx.path.startswith(self.api_prefix) and ctx.route.access is not Access.PAGE:
             response = ctx.json({"status": error.status, "message": message}, error.status)
         else:

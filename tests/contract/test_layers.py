@@ -46,6 +46,7 @@ LAYERS = {
     "minihub.models": 2,
     "minihub.store": 2,
     "minihub.database": 2,
+    "minihub.sqlitefiles": 2,
     "minihub.cpu": 2,
     "minihub.usage": 2,
     "minihub.scopes": 2,

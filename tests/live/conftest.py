@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from apiworld import CONFIG, World  # noqa: E402
-from harness import HubProcess  # noqa: E402
+from harness import HubProcess, starting  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -27,25 +26,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
 @pytest.fixture
 def start_hub(tmp_path: Path) -> Iterator[Callable[..., HubProcess]]:
     """Start hubs with any configuration; all are stopped at the end of the test."""
-    hubs: list[HubProcess] = []
-
-    def start(
-        config: dict[str, Any] | None = None,
-        *,
-        wait: bool = True,
-        ready: dict[str, Any] | None = None,
-        **kw: Any,
-    ) -> HubProcess:
-        directory = kw.pop("directory", tmp_path / f"hub{len(hubs)}")
-        hub = HubProcess(directory, config, **kw)
-        hubs.append(hub)
-        return hub.wait_ready(**(ready or {})) if wait else hub
-
-    yield start
-    for hub in hubs:
-        if hub.process.poll() is None:
-            hub.stop()
-        hub.sweep()
+    yield from starting(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from minihub import cli, store, upgrade
+from minihub import cli, sqlitefiles, store, upgrade
 from minihub.errors import SchemaError, StoreError
-from minihub.models import User
+from minihub.models import Meta, User
 from minihub.store import Store
 
 
@@ -69,12 +69,14 @@ def test_version_is_read_through_a_connection_as_on_a_database_server(path, tmp_
     other.close()
 
 
-def test_database_on_a_server_is_brought_up_to_date_without_a_copy(path, newer):
-    database = Store(f"sqlite:///{path}")
+def test_database_on_a_server_is_brought_up_to_date_without_a_copy(newer):
+    database = Store("sqlite://")  # no file, as a server has none
+    database.open()
+    with database.transaction():
+        Meta.update(value=str(newer - 1)).where(Meta.key == "schema_version").execute()
     assert upgrade.bring_up_to_date(database, None) == (True, None)
+    assert upgrade.version_in(database) == newer
     database.close()
-    assert upgrade.version_of(path) == newer
-    assert os.listdir(path.parent) == ["hub.sqlite"]
 
 
 def test_nothing_to_do_does_nothing(path):
@@ -99,7 +101,7 @@ def test_copy_holds_what_is_still_in_the_log(path, newer):
     with closing(sqlite3.connect(path)) as writer:
         writer.execute("INSERT INTO users (name, admin, created) VALUES ('ben', 0, 'x')")
         writer.commit()
-        copy = upgrade.copy_database(path)
+        copy = sqlitefiles.dated_copy(path)
     with closing(sqlite3.connect(copy)) as database:
         assert {name for (name,) in database.execute("SELECT name FROM users")} == {"ana", "ben"}
 
@@ -115,10 +117,10 @@ def test_step_that_fails_leaves_the_old_schema(path, newer, monkeypatch):
 
 
 def test_copy_does_not_replace_another(path, monkeypatch):
-    first = upgrade.copy_database(path)
-    monkeypatch.setattr(upgrade.clock, "utcnow", lambda: _Moment(first.name.split(".")[-1]))
+    first = sqlitefiles.dated_copy(path)
+    monkeypatch.setattr(sqlitefiles.clock, "utcnow", lambda: _Moment(first.name.split(".")[-1]))
     with pytest.raises(StoreError, match="cannot be written: File exists"):
-        upgrade.copy_database(path)
+        sqlitefiles.dated_copy(path)
 
 
 class _Moment(str):
@@ -129,7 +131,7 @@ class _Moment(str):
 def test_damaged_file_is_told_and_leaves_no_copy(path, tmp_path):
     path.write_bytes(path.read_bytes()[:4096] + b"\0" * 8192)
     with pytest.raises(StoreError, match="hub.sqlite"):
-        upgrade.copy_database(path)
+        sqlitefiles.dated_copy(path)
     assert os.listdir(tmp_path) == ["hub.sqlite"]
 
 
