@@ -155,6 +155,7 @@ class Site:
         told = isinstance(error, (RequestError, SpawnError, AuthError)) or error.status < 500
         message = str(error) if told else "The hub met an error; its log has more."
         if isinstance(error, StoreError):
+            ctx.caller = None  # who asks stands in the database
             message = (
                 "The hub cannot use its database at the moment; its log has more. "
                 "Nothing that was saved is lost."
@@ -180,6 +181,8 @@ class Site:
         except TemplateError as error:
             log.error("The error page cannot be rendered: %s", error)
             return ctx.page(name, status, original=True, **namespace)
+        except StoreError:  # an administrator's template may ask for anything
+            return ctx.reply(f"{status}: {message}\n", status)
 
     # -- the application -------------------------------------------------------------------
 
