@@ -454,6 +454,14 @@ class Context:
         if self.method not in methods:
             raise MethodNotAllowed("Method Not Allowed")
 
+    def forget_caller(self) -> None:
+        """Go on as for nobody."""
+        self.caller = self._xsrf = None
+
+    def forget_cookies(self) -> None:
+        """Let the browser's cookies be as they are."""
+        self._set_cookies.clear()
+
     def finish(self, response: Any) -> None:
         """Add the headers that every answer carries, and the cookies set on the way."""
         site = self.site

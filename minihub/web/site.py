@@ -155,7 +155,6 @@ class Site:
         told = isinstance(error, (RequestError, SpawnError, AuthError)) or error.status < 500
         message = str(error) if told else "The hub met an error; its log has more."
         if isinstance(error, StoreError):
-            ctx.caller = None  # who asks stands in the database
             message = (
                 "The hub cannot use its database at the moment; its log has more. "
                 "Nothing that was saved is lost."
@@ -181,8 +180,20 @@ class Site:
         except TemplateError as error:
             log.error("The error page cannot be rendered: %s", error)
             return ctx.page(name, status, original=True, **namespace)
+        except StoreError:
+            return self._page_for_nobody(ctx, name, status, namespace)
+
+    def _page_for_nobody(
+        self, ctx: Context, name: str, status: int, namespace: dict[str, Any]
+    ) -> Any:
+        """Return an error page while the database, which knows who asks, cannot be read."""
+        ctx.forget_caller()
+        try:
+            return ctx.page(name, status, **namespace)
         except StoreError:  # an administrator's template may ask for anything
-            return ctx.reply(f"{status}: {message}\n", status)
+            return ctx.reply(f"{status}: {namespace['message']}\n", status)
+        finally:
+            ctx.forget_cookies()  # those of the visitor's own session stay
 
     # -- the application -------------------------------------------------------------------
 
