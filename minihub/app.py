@@ -9,6 +9,7 @@ enqueue.
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import logging
 import os
@@ -30,6 +31,7 @@ from . import (
     clock,
     cookiesecret,
     cpu,
+    dburl,
     hublock,
     limits,
     logs,
@@ -49,6 +51,7 @@ from .hub import Hub
 from .hubculler import Culler
 from .hublock import HubFacts
 from .local import (
+    NO_SANDBOX,
     LocalProcessSpawner,
     SimpleLocalProcessSpawner,
     find_command,
@@ -162,7 +165,9 @@ def _start(
     cpu.setup()  # while this process has no others beside it
     listener = stack.enter_context(_bind_hub(options, state_dir))
     hub_port = listener.getsockname()[1]
-    info = addresses.hub_info(options, state_dir, hub_port)
+    info = dataclasses.replace(
+        addresses.hub_info(options, state_dir, hub_port), own_files=_own_files(options)
+    )
 
     proxy = options.proxy_class(config=loaded.config)
     proxy.place = ProxyPlace(
@@ -189,6 +194,9 @@ def _start(
     hub, accounts, authenticator = build_hub(options, loaded, info, proxy)
     stack.callback(hub.store.close)
     stack.callback(aio.close)
+    nobody = _nobodys_spawner(hub)
+    if isinstance(nobody, SimpleLocalProcessSpawner) and not nobody.can_start:
+        raise ConfigError(NO_SANDBOX)
     if options.reset_db:
         hub.reset()
     _load_users(accounts, authenticator)
@@ -414,6 +422,19 @@ def _bind(ip: str, port: int, option: str) -> Iterator[socket.socket]:
 # -- the machine ---------------------------------------------------------------------------
 
 
+def _own_files(options: JupyterHub) -> tuple[str, ...]:
+    """Return the files outside the state directory that are the hub's alone, and may be secret."""
+    database = dburl.parse(options.db_url).path
+    files = [
+        options.cookie_secret_file,
+        options.config_file,
+        options.ssl_key,
+        options.extra_log_file,
+        *([f"{database}{suffix}" for suffix in ("", "-wal", "-shm")] if database else []),
+    ]
+    return tuple(os.path.realpath(file) for file in files if file)
+
+
 def private_directory(path: Path) -> Path:
     """Create a directory that only its owner may enter; return its absolute path."""
     path = path.absolute()
@@ -490,13 +511,21 @@ def _greet(
             "SimpleLocalProcessSpawner runs every server as root: whoever may start one owns this "
             "machine. Do this only inside a container made for it."
         )
-    if simple:
+    nobody = _nobodys_spawner(hub)
+    if simple and nobody.is_confined:
+        say(
+            f"Isolation: every server runs as {me}, in a sandbox: it cannot read the hub's files or"
+        )
+        say("           other people's. The network, and how much they use, is shared by all.")
+        for warning in nobody.sandbox_warnings():
+            log.warning("%s", warning)
+    elif simple:
         say(f"Isolation: none between people; every server runs as {me}, who can read all files.")
     elif os.getuid() != 0:
         say(f"Servers: only for {me}, since the hub does not run as root.")
     for warning in authenticator.check_allow_config() or ():
         log.warning("%s", warning)
-    for warning in limits.missing(_nobodys_spawner(hub)):
+    for warning in limits.missing(nobody):
         log.warning("%s", warning)
     for line in _server_program(hub):
         say(line)

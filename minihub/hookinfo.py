@@ -29,6 +29,8 @@ class HubInfo:
     api_url: str
     #: Everything of ours that lasts lies below this directory.
     state_dir: Path
+    #: Files of the hub outside :attr:`state_dir` that no server may read: database, secrets, logs.
+    own_files: tuple[str, ...] = ()
     #: Path of the whole site, with a slash at each end.
     base_url: str = "/"
     #: ``scheme://host`` that browsers use when users have hosts of their own, else empty.

@@ -14,7 +14,8 @@ back: ``{"cwd": …}`` right before the command is executed, and ``{"step": …,
 The description is one JSON object. ``argv`` (not empty), ``env``, ``cwd``, ``cwd_fallback``,
 ``umask`` (or null), ``nice``, ``rlimits`` (``{"RLIMIT_NOFILE": [soft, hard]}``), ``cpus`` (numbers
 of processors, empty for all), ``cgroup`` (directory, empty to stay), ``user`` (name for the
-supplementary groups, empty to stay who we are), ``uid``, ``gid``, ``no_new_privs``.
+supplementary groups, empty to stay who we are), ``uid``, ``gid``, ``no_new_privs``, ``sandbox``
+(null, or what Landlock takes away: see ``description`` in minihub/landlock.py).
 Texts travel as the Latin-1 reading of their bytes, so that every byte arrives as it was.
 
 Threads: one.
@@ -26,6 +27,8 @@ import errno
 import json
 import os
 import signal
+import stat
+import struct
 import sys
 
 PR_SET_NO_NEW_PRIVS = 38
@@ -104,21 +107,29 @@ def set_limits(spec: dict) -> None:
                 raise StepFailed(name, error) from error
 
 
+def call(what: str, function: str, *arguments: object) -> int:
+    """Call a function of the C library; ``what`` names it in a failure."""
+    import ctypes
+
+    try:
+        result = getattr(ctypes.CDLL(None, use_errno=True), function)(
+            *(ctypes.c_long(one) if isinstance(one, int) else one for one in arguments)
+        )
+    except AttributeError as error:
+        raise StepFailed(what, error) from error
+    if result < 0:
+        number = ctypes.get_errno()
+        raise StepFailed(what, OSError(number, os.strerror(number)))
+    return result
+
+
 def become_user(spec: dict) -> None:
     """Forbid regaining privileges if asked, and take on the user's ids and groups for good.
 
     Nothing may be imported after this: the user need not be able to read this interpreter.
     """
-    if spec["no_new_privs"]:
-        import ctypes
-
-        try:
-            prctl = ctypes.CDLL(None, use_errno=True).prctl
-        except AttributeError as error:
-            raise StepFailed("no_new_privs", error) from error
-        if prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-            number = ctypes.get_errno()
-            raise StepFailed("no_new_privs", OSError(number, os.strerror(number)))
+    if spec["no_new_privs"] or spec["sandbox"]:
+        call("no_new_privs", "prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if spec["user"]:
         name = spec["user"].encode("latin-1")
         try:
@@ -151,6 +162,34 @@ def enter_directory(spec: dict) -> None:
     spec["cwd"] = path.decode("latin-1")
 
 
+def enter_sandbox(spec: dict) -> None:
+    """Give up all access to files that no rule allows, for good and with all that comes of us.
+
+    A path that is gone, or has become a link, is left out: links may lead anywhere.
+    """
+    sandbox = spec["sandbox"]
+    if not sandbox:
+        return
+    attributes = struct.pack("=QQQ", sandbox["handled"], 0, sandbox["scoped"])[: sandbox["size"]]
+    create, add, restrict = 444, 445, 446  # the same numbers on every processor
+    ruleset = call("landlock", "syscall", create, attributes, len(attributes), 0)
+    for name, rights in sandbox["rules"]:
+        path = name.encode("latin-1")
+        try:
+            descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISDIR(mode):
+            rights &= sandbox["file_rights"]
+        if rights and not stat.S_ISLNK(mode):
+            rule = struct.pack("=Qi", rights, descriptor)
+            call(name, "syscall", add, ruleset, 1, rule, 0)
+        os.close(descriptor)
+    call("landlock", "syscall", restrict, ruleset, 0)
+    os.close(ruleset)
+
+
 def execute(spec: dict) -> None:
     """Execute the command; a name without a slash is looked for on the PATH of its environment.
 
@@ -180,12 +219,16 @@ def execute(spec: dict) -> None:
     raise StepFailed(*(failure or (program, missing)))
 
 
+#: In this order: each takes away something that those before it need.
+STEPS = (reset_signals, join_group, set_limits, become_user, enter_directory, enter_sandbox)
+
+
 def main(descriptor: int) -> int:
     """Do all steps; return the exit code after a failed one."""
     spec = read_description(descriptor)
     step = reset_signals
     try:
-        for step in (reset_signals, join_group, set_limits, become_user, enter_directory):
+        for step in STEPS:
             step(spec)
         step = execute
         answer(descriptor, cwd=spec["cwd"])

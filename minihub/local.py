@@ -3,7 +3,8 @@
 :class:`LocalProcessSpawner` runs a server as the system user of the same name, which takes a hub
 that runs as root; any other hub can only start servers of its own user.
 :class:`SimpleLocalProcessSpawner` needs no system users: all servers run as the hub's own user,
-each with a home directory of its own. That keeps work apart, not people.
+each with a home directory of its own. Where Linux has Landlock, a sandbox keeps them from each
+other's files; elsewhere that keeps work apart, not people.
 
 Rules of this file: names of users and servers become file names by :func:`file_name` alone, which
 never makes the same name of two. What a process is and how it ends is :mod:`minihub.process`.
@@ -14,25 +15,22 @@ Sources: JupyterHub 6's LocalProcessSpawner, whose option names and meanings the
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pwd
-import random
-import re
 import shlex
 import shutil
-import socket
 import sys
-import threading
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from traitlets import Dict, Int, TraitError, Unicode, default, validate
+from traitlets import Dict, Enum, Int, List, TraitError, Unicode, default, validate
 
-from . import aio, clock, cpu, process
+from . import aio, confinement, cpu, landlock, process
 from .errors import SpawnError
+from .filenames import file_name
+from .ports import free_port
 from .spawner import LOG_TAIL_LINES, Spawner
 from .traits import Command
 
@@ -59,19 +57,14 @@ _HINTS = (
 #: What is held while a server runs, also by a later hub, whatever hooks made of it.
 _HELD = ("mem_limit", "mem_guarantee")
 
+NO_SANDBOX = (
+    "SimpleLocalProcessSpawner.sandbox is on, and this system has no Landlock (Linux 5.13 or newer "
+    "has); auto lets servers run without a sandbox"
+)
+
 _NO_SHELLS = ("nologin", "false")
 #: What Popen takes that has a meaning here.
 _POPEN_KEYS = ("cwd", "umask")
-
-#: Ports are taken from below those that Linux and macOS give to outgoing connections: one of
-#: the proxy's could else take the port before the server has opened it.
-_PORTS = range(20000, 32768)
-_PORT_TRIES = 100
-#: How long a port that was given out is not given out again.
-_PORT_REST_S = 120.0
-
-_UNSAFE = re.compile(r"[^a-z0-9_.@-]|^[.-]|(?<=-)-|-$")
-_LONGEST_NAME = 100
 
 
 class LocalProcessSpawner(Spawner):
@@ -170,6 +163,15 @@ class LocalProcessSpawner(Spawner):
             )
         return process.LaunchSpec(cwd_fallback=True, **self._bounds())
 
+    def confine(
+        self, launch: process.LaunchSpec, argv: list[str], env: dict[str, str]
+    ) -> process.LaunchSpec:
+        """Return ``launch`` with what keeps this command from other people's files.
+
+        The system does that where each server has a user of its own.
+        """
+        return launch
+
     def _bounds(self) -> dict[str, Any]:
         """Return what a server is bound to, whoever it runs as."""
         share = cpu.share(self._file_name, self.cpu_limit, self.cpu_guarantee)
@@ -204,10 +206,14 @@ class LocalProcessSpawner(Spawner):
     def exit_hint(self, log_tail: list[str]) -> str:
         """Return what to do about a server that ended at its start with these last lines, or ""."""
         for line in reversed(log_tail):
-            for sign, hint in _HINTS:
+            for sign, hint in self.hints():
                 if sign in line:
                     return hint
         return ""
+
+    def hints(self) -> Iterable[tuple[str, str]]:
+        """Return what servers say before they end, and what helps, the surest signs first."""
+        return _HINTS
 
     # -- its life --------------------------------------------------------------------------
 
@@ -230,10 +236,11 @@ class LocalProcessSpawner(Spawner):
             self._port_is_ours = True
         env = self.get_env()
         argv = [*self.cmd, *self.get_args()]
-        if self.shell_cmd:
-            argv = [*self.shell_cmd, shlex.join(argv)]
         env["PATH"] = _path_with(self.cmd[0], env.get("PATH") or os.defpath)
         home = self.home()  # made even if the server starts elsewhere
+        launch = self.confine(launch, argv, env)
+        if self.shell_cmd:
+            argv = [*self.shell_cmd, shlex.join(argv)]
         process.rotate(self.log_path, LOG_MAX_BYTES)
         self._log_since = self.log_path.stat().st_size if self.log_path.exists() else 0
         try:
@@ -327,6 +334,31 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
         "name, quoted where needed. Empty: homes/{username} in JupyterHub.state_dir."
     ).tag(config=True)
 
+    sandbox = Enum(
+        ["auto", "on", "off"],
+        "auto",
+        help="Whether Landlock (Linux 5.13 and newer) keeps servers from the files of the hub and "
+        "of each other. auto: where the system has it; on: no server starts without it; off: "
+        "never.",
+    ).tag(config=True)
+    sandbox_read = List(
+        Unicode(),
+        help="Further files and directories that servers in the sandbox may read, such as course "
+        "material. They may read the system, the programs they are started with and their kernels.",
+    ).tag(config=True)
+    sandbox_write = List(
+        Unicode(),
+        help="Further directories in which servers in the sandbox may read and write, such as a "
+        "place for shared work. They may in their own home and their own TMPDIR.",
+    ).tag(config=True)
+
+    @validate("sandbox_read", "sandbox_write")
+    def _only_absolute_paths(self, proposal: Any) -> list[str]:
+        for path in proposal["value"]:
+            if not os.path.isabs(path):
+                raise TraitError(f"{path!r} is no absolute path")
+        return proposal["value"]
+
     @validate("home_dir_template")
     def _only_username(self, proposal: Any) -> str:
         try:
@@ -353,8 +385,80 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
         return process.LaunchSpec(**self._bounds())
 
     def user_env(self, env: dict[str, str]) -> dict[str, str]:
-        """Return ``env`` with USER, HOME and SHELL added; the shell is the hub's own user's."""
-        return env | {"USER": self.user.name, "HOME": self.home_dir, "SHELL": _own_shell()}
+        """Return ``env`` with USER, HOME and SHELL added; the shell is the hub's own user's.
+
+        TMPDIR too in a sandbox, which cannot write to a directory that all share.
+        """
+        own = {"USER": self.user.name, "HOME": self.home_dir, "SHELL": _own_shell()}
+        return env | own | ({"TMPDIR": str(self._tmp_dir)} if self.is_confined else {})
+
+    # -- the sandbox -----------------------------------------------------------------------
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether servers are kept from the hub's files and from each other's."""
+        return self.sandbox != "off" and landlock.abi() > 0
+
+    @property
+    def can_start(self) -> bool:
+        """Whether servers can be kept apart as they must be."""
+        return self.sandbox != "on" or self.is_confined
+
+    @property
+    def _tmp_dir(self) -> Path:
+        return self.hub.state_dir / "tmp" / self._file_name
+
+    def hidden(self) -> confinement.Hidden:
+        """Return what no server may see but its own home."""
+        template = self.home_dir_template.partition("{")[0]
+        return confinement.Hidden(
+            files=(os.path.realpath(self.hub.state_dir), *self.hub.own_files),
+            homes=os.path.realpath(os.path.dirname(template)) if template else "",
+        )
+
+    def confine(
+        self, launch: process.LaunchSpec, argv: list[str], env: dict[str, str]
+    ) -> process.LaunchSpec:
+        """Return ``launch`` with a sandbox for this command, unless there is to be none.
+
+        Raises SpawnError where there must be one and the system has none.
+        """
+        if not self.can_start:
+            raise SpawnError(f"The hub is configured wrongly: {NO_SANDBOX}.")
+        if not self.is_confined:
+            return launch
+        shutil.rmtree(self._tmp_dir, ignore_errors=True)
+        process.private_directory(self._tmp_dir.parent)
+        process.private_directory(self._tmp_dir)
+        work = [self.format_string(self.notebook_dir), self.popen_kwargs.get("cwd", "")]
+        rules = confinement.rules(
+            argv=[*argv, *self.shell_cmd],
+            env=env,
+            own=[self.home_dir, str(self._tmp_dir)],
+            read=self.sandbox_read,
+            write=[*self.sandbox_write, *work, env["TMPDIR"]],
+            hidden=self.hidden(),
+        )
+        confined = landlock.description(rules, landlock.abi())
+        return replace(launch, sandbox=confined, no_new_privs=True)
+
+    def hints(self) -> Iterable[tuple[str, str]]:
+        """Return the usual ones, and that of a sandbox too small."""
+        narrow = "The sandbox may be too small: SimpleLocalProcessSpawner.sandbox_read adds to it."
+        return (*super().hints(), *([("Permission denied", narrow)] if self.is_confined else []))
+
+    def sandbox_warnings(self) -> Iterator[str]:
+        """Yield what the sandbox does not hold here, as sentences."""
+        if not self.is_confined:
+            return
+        yield from confinement.gaps()
+        for option in ("sandbox_read", "sandbox_write"):
+            for path in getattr(self, option):
+                if self.hidden().lies_in(os.path.realpath(path)):
+                    yield (
+                        f"SimpleLocalProcessSpawner.{option}: {path} contains files of the hub or "
+                        "homes, which every server can then read"
+                    )
 
 
 # -- the server program ----------------------------------------------------------------------
@@ -401,56 +505,3 @@ def _own_shell() -> str:
     if not shell or os.path.basename(shell) in _NO_SHELLS:
         return shutil.which("bash") or "/bin/sh"
     return shell
-
-
-# -- names and ports -------------------------------------------------------------------------
-
-
-def file_name(name: str) -> str:
-    """Return a user's or server's name as a file name of its own.
-
-    Lower-case letters, digits and ``_ . @ -`` stay; everything else becomes ``%XX``, also capital
-    letters (some file systems do not tell them apart) and a dash or dot where it would have a
-    meaning: ``--`` is never part of a result, so it can separate two. A long name is cut
-    and its digest added after ``%%``, which is nowhere else. Different names never give the same.
-    """
-    quoted = _UNSAFE.sub(lambda found: "".join(f"%{b:02X}" for b in _bytes(found[0])), name)
-    if len(quoted) <= _LONGEST_NAME:
-        return quoted
-    digest = hashlib.sha256(_bytes(name)).hexdigest()[:40]
-    return f"{quoted[: _LONGEST_NAME - 42]}%%{digest}"
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-_ports_lock = threading.Lock()
-_ports_given: dict[int, float] = {}
-
-
-def free_port(ip: str) -> int:
-    """Return a port on which nobody listens at ``ip`` now, and that was not given out lately.
-
-    Somebody else may still take it before the server does. Raises SpawnError.
-    """
-    now = clock.monotonic()
-    with _ports_lock:
-        for port in [port for port, since in _ports_given.items() if now - since > _PORT_REST_S]:
-            del _ports_given[port]
-        for _ in range(_PORT_TRIES):
-            port = random.choice(_PORTS)
-            if port not in _ports_given and _is_free(ip, port):
-                _ports_given[port] = now
-                return port
-    raise SpawnError(f"No free port was found at {ip or 'any address'}.")
-
-
-def _is_free(ip: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        try:
-            probe.bind((ip, port))
-        except OSError:
-            return False
-    return True

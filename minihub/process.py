@@ -93,6 +93,8 @@ class LaunchSpec:
     cpus: tuple[int, ...] = ()
     #: Control group to join: its directory; empty to stay in the hub's.
     cgroup: str = ""
+    #: What Landlock takes away, by :func:`minihub.landlock.description`; None for nothing.
+    sandbox: Mapping[str, Any] | None = None
 
 
 # -- starting ------------------------------------------------------------------------------
@@ -209,6 +211,8 @@ def _launch_error(answer: dict[str, Any], user: str, env: Mapping[str, str]) -> 
         return SpawnError(f"The limit {path} cannot be set: {text}.")
     if step == "join_group":
         return SpawnError(f"The control group {path} cannot be joined: {text}.")
+    if step == "enter_sandbox":
+        return SpawnError(f"The server cannot be kept from other files ({path}): {text}.")
     return SpawnError(f"The launcher failed ({step}): {text}.")
 
 

