@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ _SYSTEM = (
     "/run/resolvconf", "/run/NetworkManager",
 )  # fmt: skip
 _SHARED_MEMORY = "/dev/shm"
+#: What a shell would take for a word, roughly: a command may be one text for a shell.
+_WORDS = re.compile(r"""[^\s'"`;|&()<>=:,]+""")
 #: More entries than any sensible directory has that hub files lie in.
 _MOST_RULES = 4000
 
@@ -66,8 +69,9 @@ def rules(
     found |= {path: WRITE for path in _existing([_SHARED_MEMORY])}
     for path in _existing(read):
         found.setdefault(path, READ)
-    programs = [*_programs(argv[:1], env), *_kernels(argv, env)]
-    handed = [*_SYSTEM, *programs, *_handed(argv[1:]), *_handed(_values(env))]
+    words = [word for text in argv for word in _WORDS.findall(text)]
+    programs = [*_programs(words, env), *_kernels(words, env)]
+    handed = [*_SYSTEM, *programs, *_handed(words), *_handed(_values(env))]
     for path in _existing(handed):
         for part in _without(path, hidden):
             found.setdefault(part, READ)
@@ -130,9 +134,9 @@ def _handed(words: Iterable[str]) -> Iterator[str]:
 
 def _programs(commands: Iterable[str], env: Mapping[str, str]) -> Iterator[str]:
     """Yield the directories that hold programs: each with its libraries, and its interpreter's."""
-    for command in commands:
+    for command in dict.fromkeys(commands):
         program = _which(command, env)
-        if program:
+        if os.path.isfile(program):
             yield from _prefixes(program)
             interpreter = _interpreter(program)
             if interpreter:
@@ -192,10 +196,10 @@ def _interpreter(program: str) -> str:
     return words[0] if words else ""
 
 
-def _kernels(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[str]:
+def _kernels(words: Sequence[str], env: Mapping[str, str]) -> Iterator[str]:
     """Yield where the programs of the installed kernels are."""
     data = ["/usr/local/share/jupyter", "/usr/share/jupyter"]
-    data += [os.path.join(prefix, "share/jupyter") for prefix in _programs(argv[:1], env)]
+    data += [os.path.join(prefix, "share/jupyter") for prefix in _programs(words, env)]
     data += env.get("JUPYTER_PATH", "").split(os.pathsep)
     for directory in dict.fromkeys(data):
         for file in Path(directory or "/nowhere", "kernels").glob("*/kernel.json"):

@@ -107,7 +107,10 @@ def test_every_file_of_the_hub_is_closed(room):
 def test_links_lead_nowhere_else(room):
     target = shlex.quote(str(room.hub.state_dir / "homes" / "ada"))
     assert REFUSED in room.eve(f"ln -s {target} $HOME/link; cat $HOME/link/work")
-    assert REFUSED in room.eve(f"mv $HOME/d {target}/ 2>&1; ln {target}/work $HOME/hard; true")
+    assert REFUSED in room.eve(f"touch $HOME/file; mv $HOME/file {target}/")
+    assert room.eve(f"ln {target}/work $HOME/hard 2> $HOME/why; ls $HOME/hard || echo none") != (
+        f"{room.hub.state_dir}/homes/eve/hard"
+    )
 
 
 def test_secrets_in_other_processes_are_closed(room):

@@ -64,6 +64,16 @@ def test_env_in_the_first_line_names_the_interpreter(tmp_path):
     assert covers(rules(["run"], env={"PATH": str(tools)}), str(tmp_path / "tools" / "lib"))
 
 
+def test_command_line_for_a_shell_is_read_word_by_word(tmp_path):
+    for name in ("env", "other"):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "bin" / f"{name}-server").touch(mode=0o755)
+    line = f". '{tmp_path}/env/bin/env-server'; exec other-server --port=5"
+    found = rules(["bash", "-c", line], env={"PATH": str(tmp_path / "other" / "bin")})
+    assert covers(found, str(tmp_path / "env" / "lib"))
+    assert covers(found, str(tmp_path / "other" / "lib"))
+
+
 def test_kernels_bring_their_programs(tmp_path):
     kernel = tmp_path / "data" / "kernels" / "own"
     kernel.mkdir(parents=True)
