@@ -80,6 +80,7 @@ def _settle():
     if problem is not None:
         sys.stderr.write("minihub: " + problem + "\n")
         return 1
+    _bootstrap.open_standard_streams()
 
     from minihub import runtime
 

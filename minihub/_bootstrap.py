@@ -10,6 +10,7 @@ printed hours later must not look for source lines in an archive that was replac
 Threads: the main thread, before any other exists.
 """
 
+import os
 import sys
 
 #: The oldest Python that runs minihub.
@@ -36,6 +37,23 @@ def unsupported(version=None, platform=None):
     return None
 
 
+def open_standard_streams():
+    """Put /dev/null where standard input, output or error were closed by whoever started us.
+
+    Else the next files opened get their numbers: the database or the lock would be what every
+    child, and the C library, take for standard error.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+            os.set_inheritable(number, True)
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))
+
+
 def main():
     """Run the archive; return the exit code."""
     global __file__, __loader__, __spec__
@@ -44,13 +62,12 @@ def main():
         sys.stderr.write("minihub: " + problem + "\n")
         return 1
 
+    open_standard_streams()
     if sys.argv[1:] == ["--version"]:  # needs nothing more: neither a path nor a cache
         from minihub import __version__
 
         sys.stdout.write(__version__ + "\n")
         return 0
-
-    import os.path
 
     from minihub import bundle
 

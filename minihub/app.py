@@ -71,6 +71,9 @@ log = logging.getLogger("minihub")
 
 Say = Callable[[str], None]
 
+#: The signals that end the hub in order; SIGHUP is what closing its terminal sends.
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 #: What is received in place of a signal's number when the hub itself wants to end.
 GAVE_UP = 0
 SIGNAL_STEP_S = 0.5
@@ -79,7 +82,7 @@ STATSD_WAIT_S = 1.0
 
 
 def serve(loaded: Loaded, say: Say) -> int:
-    """Run the hub until SIGINT or SIGTERM; ``say`` shows a line to whoever started it.
+    """Run the hub until SIGINT, SIGTERM or SIGHUP; ``say`` shows a line to whoever started it.
 
     Returns 0 after a clean stop, 1 when the hub gave up (``Spawner.consecutive_failure_limit``).
     Raises MinihubError when it cannot start.
@@ -100,7 +103,9 @@ def serve(loaded: Loaded, say: Say) -> int:
             statsd_prefix=options.statsd_prefix,
         )
         stack.callback(metrics.close)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup: it is to outlive its terminal
             previous = signal.signal(number, lambda received, _frame: signals.put(received))
             stack.callback(signal.signal, number, previous)
         _start(options, loaded, stack, cleanup, say)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,10 @@ Flags:    -f, --config FILE          configuration file (default: minihub.yaml)
 """
 
 
+class Unwritable(MinihubError):
+    """Raised when standard output takes nothing more, such as a file on a full disk."""
+
+
 # -- entry -----------------------------------------------------------------------------------
 
 
@@ -63,9 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = _dispatch(arguments)
-        sys.stdout.flush()
-        return code
+        return _dispatch(arguments)
     except ConfigError as error:
         _complain(str(error))
         count = len(error.problems)
@@ -80,8 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 1
     except BrokenPipeError:
-        # Whoever read the output is gone. Python would complain once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _give_up_output()  # whoever read it is gone
         return 1
     except OSError as error:
         if "--debug" in arguments:
@@ -106,26 +108,56 @@ def _dispatch(arguments: list[str]) -> int:
             return verb.run(Call(words=arguments[1:]))
     verb, call = parse(arguments, VERBS)
     if "--version" in call.switches:
-        print(f"{PROGRAM} {__version__}")
+        _say(f"{PROGRAM} {__version__}")
     elif "--help-all" in call.switches:
         from minihub import config_render
 
-        print(HELP)
-        print(config_render.help_all(_classes()), end="")
+        _write(f"{HELP}\n{config_render.help_all(_classes())}")
     elif call.switches & {"-h", "--help"}:
-        print(verb_help(verb) if verb.words else HELP, end="")
+        _write(verb_help(verb) if verb.words else HELP)
     else:
         return verb.run(call)
     return 0
 
 
+def _write(text: str) -> None:
+    """Print a text, at once. Raises Unwritable, BrokenPipeError where the reader went away."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _give_up_output()
+        raise Unwritable(f"the output cannot be written: {error.strerror}") from error
+
+
 def _say(line: str) -> None:
-    print(line, flush=True)
+    _write(line + "\n")
+
+
+def _show(line: str) -> None:
+    """Show a line of the start screen: the hub runs on where nobody can read it."""
+    try:
+        _say(line)
+    except Unwritable:
+        pass
+    except BrokenPipeError:
+        _give_up_output()
+
+
+def _give_up_output() -> None:
+    """Let what is printed from now on go nowhere; Python would try again when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _complain(text: str) -> None:
-    sys.stdout.flush()
-    print(text, file=sys.stderr, flush=True)
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 # -- configuration ---------------------------------------------------------------------------
@@ -154,15 +186,19 @@ def _serve(call: Call) -> int:
     loaded = _load(call)
     from minihub import app
 
-    return _run_app(app.serve, loaded)
+    return _run_app(app.serve, loaded, _show)
 
 
-def _run_app(function: Callable[[Loaded, Callable[[str], None]], int], loaded: Loaded) -> int:
+def _run_app(
+    function: Callable[[Loaded, Callable[[str], None]], int],
+    loaded: Loaded,
+    say: Callable[[str], None] = _say,
+) -> int:
     """Call a function of the app with a checked configuration."""
     from traitlets import TraitError
 
     try:
-        return function(loaded, _say)
+        return function(loaded, say)
     except ConfigError as error:
         raise ConfigError([loaded.placed(problem) for problem in error.problems]) from error
     except TraitError as error:
@@ -184,10 +220,10 @@ def _generate_config(call: Call) -> int:
     if not target.parent.is_dir():
         raise UsageError(f"{target}: there is no directory {target.parent} to write it to")
     sure = call.is_on("JupyterHub.answer_yes")
-    if target.exists() and not sure and not _ask(f"{target} exists. Overwrite it?"):
-        _say(f"{target} is left as it is.")
-        return 0
     try:
+        if target.exists() and not sure and not _ask(f"{target} exists. Overwrite it?"):
+            _say(f"{target} is left as it is.")
+            return 0
         target.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error.strerror}") from error
@@ -197,7 +233,7 @@ def _generate_config(call: Call) -> int:
 
 def _ask(question: str) -> bool:
     """Return whether the person at the keyboard says yes; no answer is a no."""
-    print(f"{question} [y/N] ", end="", flush=True)
+    _write(f"{question} [y/N] ")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -230,7 +266,7 @@ def _config_show(call: Call) -> int:
     )
     for warning in loaded.warnings:
         _complain(warning)
-    print(text, end="")
+    _write(text)
     return 0
 
 
@@ -240,10 +276,10 @@ def _options(call: Call) -> int:
     if len(call.switches) != 1:
         raise UsageError("options needs one of --yaml, --markdown and --overview")
     if "--overview" in call.switches:
-        print(config_render.overview(), end="")
+        _write(config_render.overview())
         return 0
     render = config_render.yaml_file if "--yaml" in call.switches else config_render.markdown
-    print(render(_classes()), end="")
+    _write(render(_classes()))
     return 0
 
 

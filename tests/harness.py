@@ -158,6 +158,7 @@ class HubProcess:
         env: dict[str, str] | None = None,
         user: int | None = None,
         defaults: dict[str, Any] | None = None,
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
         """``user`` is a uid to run as (when root); ``config`` goes over ``defaults``.
 
@@ -183,6 +184,7 @@ class HubProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                pass_fds=pass_fds,
                 **identity,
             )
         self.url = ""

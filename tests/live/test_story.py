@@ -189,7 +189,7 @@ def test_progress_is_streamed_to_its_end(hub):
     assert progress == sorted(progress) and progress[-1] == 100
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_stops_everything_and_leaves_nothing(start_hub, number):
     hub = start_hub({"JupyterHub": {"pid_file": "hub.pid"}})
     assert int((hub.directory / "hub.pid").read_text()) == hub.process.pid

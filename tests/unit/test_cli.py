@@ -1,7 +1,9 @@
 """The command line: what is understood, what is refused, what it prints and ends with."""
 
+import errno
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +15,8 @@ from minihub import app, cli, config
 from minihub.config_render import yaml_file
 from minihub.errors import AlreadyRunning, ConfigError
 from minihub.options import JupyterHub
+
+ROOT = Path(minihub.__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +46,36 @@ def served(monkeypatch):
     calls = []
     monkeypatch.setattr(app, "serve", lambda loaded, say: calls.append(loaded) or 0)
     return calls
+
+
+# -- output ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["options", "--yaml"]], ids=["short", "long"])
+def test_output_that_nothing_more_fits_into_is_said_in_one_line(arguments):
+    with open("/dev/full", "w") as full:
+        program = [sys.executable, "-m", "minihub", *arguments]
+        done = subprocess.run(
+            program, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "minihub: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", ["--version", "--help", "config check"])
+def test_closed_streams_are_no_error(arguments):
+    command = f"{sys.executable} -m minihub {arguments} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], cwd=ROOT, check=False).returncode == 0
+
+
+def test_configuration_that_cannot_be_written_is_said(run, monkeypatch):
+    monkeypatch.setattr(Path, "exists", _refuse)
+    result = run("--generate-config", "-f", "x.yaml")
+    assert result.code == 2 and "x.yaml: cannot be written: Permission denied" in result.err
+
+
+def _refuse(_path):
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 # -- showing ---------------------------------------------------------------------------------
