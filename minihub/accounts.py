@@ -54,12 +54,13 @@ class Accounts:
         with self.store.transaction():
             user = User.get_or_none(User.name == name)
             created = user is None
+            was_admin = user is not None and user.admin
             if user is None:
                 user = User.create(name=name, admin=bool(admin), created=clock.now_text())
             elif admin is not None and user.admin != admin:
                 user.admin = admin
                 user.save(only=[User.admin])
-            if user.admin:
+            if user.admin and not was_admin:
                 OwnerLink.delete().execute()  # the link dies with the first admin
             return user, created
 
@@ -197,15 +198,18 @@ class Accounts:
 
     # -- the first owner -------------------------------------------------------------------
 
-    def new_owner_link(self, uid: int) -> str | None:
-        """Return a fresh one-time code for the first admin; None when there is an admin.
+    def has_admin(self) -> bool:
+        """Return whether anybody is an admin."""
+        with self.store.session():
+            return User.select().where(User.admin).exists()
+
+    def new_owner_link(self, uid: int) -> str:
+        """Return a fresh one-time code that makes an admin.
 
         ``uid`` is the operating system's user who asked for it. Earlier codes end.
         """
         code = secrets.token_urlsafe(24)
         with self.store.transaction():
-            if User.select().where(User.admin).exists():
-                return None
             OwnerLink.delete().execute()
             expires = clock.isoformat(clock.after(OWNER_LINK_LIFETIME_S))
             OwnerLink.create(hashed=fingerprint(code), expires_at=expires, uid=uid)
@@ -219,7 +223,7 @@ class Accounts:
             )
 
     def spend_owner_link(self, code: str, name: str) -> User | None:
-        """Make ``name`` the first admin and end the link; None when the link is not good."""
+        """Make ``name`` an admin and end the link; None when the link is not good."""
         with self.store.transaction():
             spent = (
                 OwnerLink.delete()

@@ -13,7 +13,6 @@ import dataclasses
 import getpass
 import logging
 import os
-import pwd
 import queue
 import resource
 import signal
@@ -37,12 +36,13 @@ from . import (
     logs,
     machine,
     metrics,
+    ownerlink,
     roles,
     scopes,
     standins,
     websettings,
 )
-from .accounts import OWNER_LINK_LIFETIME_S, Accounts
+from .accounts import Accounts
 from .authstate import AuthStates
 from .config import Loaded
 from .crypto import CryptKeeper
@@ -333,48 +333,6 @@ def _load_users(accounts: Accounts, authenticator: Any) -> None:
                 accounts.delete_user(user)
 
 
-def owner_uid() -> int:
-    """Return the uid of the person who runs this program; behind sudo, of who called sudo."""
-    uid = os.getuid()
-    if uid == 0:
-        try:
-            return pwd.getpwnam(os.environ["SUDO_USER"]).pw_uid
-        except KeyError:
-            return 0
-    return uid
-
-
-def owner_url(options: JupyterHub, accounts: Accounts, port: int) -> str | None:
-    """Return a fresh one-time link for the first owner; None when there is an admin."""
-    code = accounts.new_owner_link(owner_uid())
-    if code is None:
-        return None
-    return f"{addresses.public_urls(options, port)[0]}hub/login?owner={code}"
-
-
-def admin_link(loaded: Loaded, say: Say) -> int:
-    """Show a new one-time owner link, for whoever may read the database."""
-    options = JupyterHub(config=loaded.config)
-    store = Store.of(options)
-    if not store.exists():
-        raise ConfigError(
-            f"JupyterHub.db_url: there is no database at {store.shown}; "
-            "start the hub once, or run this in the directory it was started in"
-        )
-    store.open()
-    try:
-        accounts = Accounts(store, session_lifetime_s=0)
-        url = owner_url(options, accounts, options.port)
-    finally:
-        store.close()
-    if url is None:
-        say("This hub has an owner already. Owners make further admins on the hub's own pages.")
-        return 1
-    say(url)
-    say(f"Good for {OWNER_LINK_LIFETIME_S // 60} minutes and one use.")
-    return 0
-
-
 # -- ports ---------------------------------------------------------------------------------
 
 
@@ -534,10 +492,14 @@ def _greet(
         log.warning("%s", warning)
     for line in _server_program(hub):
         say(line)
-    link = None if accounts.has_users() else owner_url(options, accounts, port)
+    link = "" if accounts.has_users() else ownerlink.new(accounts, nearest)
     say(f"  open        {link or nearest}")
+    if not accounts.has_admin() and not link:
+        say(
+            "              (it has no owner yet; a link that makes you one: minihub.pyz admin link)"
+        )
     if link:
-        say(f"              (makes you its owner; one use, {OWNER_LINK_LIFETIME_S // 60} minutes; "
+        say(f"              (makes you its owner; one use, {ownerlink.LIFETIME_MINUTES} minutes; "
             "a new one: minihub.pyz admin link)")  # fmt: skip
     for url in others:
         say(f"  also at     {url}")

@@ -238,10 +238,9 @@ def _ask(question: str) -> bool:
 
 
 def _admin_link(call: Call) -> int:
-    loaded = _load(call)
-    from minihub import app
+    from minihub import manage
 
-    return _run_app(app.admin_link, loaded)
+    return _managed(call, manage.admin_link)
 
 
 def _config_check(call: Call) -> int:
@@ -388,7 +387,7 @@ def _upgrade_db(call: Call) -> int:
 VERBS = (
     Verb("", _serve, "Run the hub until it is told to stop."),
     Verb("proxy", _proxy, "Run the proxy alone.", raw=True),
-    Verb("admin link", _admin_link, "Print a new one-time login for the owner of a new hub."),
+    Verb("admin link", _admin_link, "Print a new one-time login for the hub's owner."),
     Verb(
         "config check",
         _config_check,

@@ -21,7 +21,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import aio, clock, dburl, durations, hublock, scopes, store, upgrade
+from . import (
+    addresses,
+    aio,
+    clock,
+    dburl,
+    durations,
+    hublock,
+    ownerlink,
+    scopes,
+    store,
+    upgrade,
+)
 from .accounts import Accounts
 from .config import Loaded
 from .errors import ConfigError, MinihubError, NotPermitted, SchemaError, UsageError
@@ -242,6 +253,22 @@ def token(
             expires_in_s=expires_in_s,
         )
     say(secret)
+    return 0
+
+
+# -- the owner -------------------------------------------------------------------------------
+
+
+def admin_link(loaded: Loaded, say: Say) -> int:
+    """Show a new one-time link that makes whoever runs this an admin, and logs them in."""
+    home = Home(loaded)
+    hub = home.running()
+    url = hub.url if hub else addresses.public_urls(home.options, home.options.port)[0]
+    with home.accounts() as accounts:
+        say(ownerlink.new(accounts, url))
+    say(f"Good for {ownerlink.LIFETIME_MINUTES} minutes and one use.")
+    if hub is None:
+        say("The hub is not running: start it to use the link.")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Logging in and out, and the one-time link that makes the first owner.
+"""Logging in and out, and the one-time link that makes an owner.
 
 Rules of this file: it starts and ends sessions. Who may log in is the authenticator's decision;
 what a form must prove is :mod:`minihub.web.context`'s.
@@ -184,6 +184,7 @@ def owner_page(ctx: Context, code: str, status: int = 200, error: str = "") -> A
         url=f"{ctx.site.hub_prefix}login?{urlencode({'owner': code})}",
         username="" if link.uid == 0 else _name_of(link.uid),
         ask_username=link.uid == 0,
+        new_hub=not ctx.site.accounts.has_admin(),
         error=error,
     )
     response.set_header("Referrer-Policy", "no-referrer")
@@ -191,7 +192,7 @@ def owner_page(ctx: Context, code: str, status: int = 200, error: str = "") -> A
 
 
 def become_owner(ctx: Context, code: str) -> Any:
-    """Spend the owner's link: make its user the first admin and log them in."""
+    """Spend the owner's link: make its user an admin and log them in."""
     site = ctx.site
     link = site.accounts.owner_link(code)
     if link is None:

@@ -66,6 +66,7 @@ DEFAULTS: dict[str, Any] = {
     "not_allowed": False,  # the password was right, the user may not enter
     "username": "",
     "ask_username": False,
+    "new_hub": False,
     "error": "",
     # -- home.html --
     "allow_named_servers": False,

@@ -59,6 +59,7 @@ LAYERS = {
     "minihub.machine": 2,
     "minihub.launcher": 2,
     "minihub.accounts": 3,
+    "minihub.ownerlink": 3,
     "minihub.serverrows": 3,
     "minihub.upgrade": 3,
     "minihub.roles": 3,

@@ -136,6 +136,42 @@ def test_token_is_made_without_a_hub_and_works_when_it_runs(rested, start_hub):
     assert whoami(hub, token).json()["name"] == "root-admin"
 
 
+# -- admin link --------------------------------------------------------------------------------
+
+LINK = re.compile(r"http://[^/]+(?P<path>/hub/login\?owner=\S+)\n")
+
+
+@pytest.mark.root
+def test_admin_link_leads_to_the_running_hub_and_makes_an_admin_on_any_hub(hub):
+    done = run_process(hub, "admin", "link", env=os.environ | {"SUDO_USER": ""})
+    assert done.returncode == 0 and done.stdout.startswith(hub.url)  # a port nobody configured
+    path = LINK.match(done.stdout)["path"]
+    browser = hub.browser()
+    page = browser.get(path).text
+    assert "Make this hub yours" in page and "A new hub" not in page
+    answer = browser.submit(path, {"username": "daemon"})
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/hub/home")
+    assert browser.get("/hub/admin").status_code == 200
+    assert hub.browser().get(path).status_code == 403  # once
+
+
+def test_admin_link_without_a_hub_says_that_it_must_run(rested):
+    done = run(rested, "admin", "link")
+    assert done.returncode == 0 and LINK.match(done.stdout)
+    assert done.stdout.endswith("The hub is not running: start it to use the link.\n")
+
+
+def test_start_names_the_way_to_an_owner_while_there_is_none(start_hub):
+    people = {"Authenticator": {"admin_users": [], "allowed_users": ["ana"]}}
+    hub = start_hub(people)
+    hub.wait_text("no owner yet; a link that makes you one: minihub.pyz admin link")
+    assert "owner=" not in hub.text
+    assert run(hub, "user", "add", "--admin", "ben").returncode == 0
+    hub.stop()
+    hub = start_hub(people, directory=hub.directory)
+    assert hub.text.count("no owner yet") == 1
+
+
 # -- users ------------------------------------------------------------------------------------
 
 
@@ -395,8 +431,9 @@ def test_database_in_memory_is_out_of_reach(tmp_path):
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("verb", ["token root-admin", "user list", "user rm ana", "server list",
-                                  "server logs root-admin", "upgrade-db"])  # fmt: skip
+@pytest.mark.parametrize("verb", ["admin link", "token root-admin", "user list",
+                                  "user rm ana", "server list", "server logs root-admin",
+                                  "upgrade-db"])  # fmt: skip
 @pytest.mark.parametrize("running", [True, False], ids=["running", "without a hub"])
 def test_whoever_may_not_read_the_database_ends_with_6(open_hubs, running, verb):
     hub = open_hubs[running]

@@ -64,7 +64,7 @@ PAGES: dict[str, list[dict]] = {
         },
     ],
     "owner.html": [
-        {"user": None, "username": "ana"},
+        {"user": None, "username": "ana", "new_hub": True},
         {
             "user": None,
             "ask_username": True,

@@ -149,7 +149,18 @@ def test_owner_link_dies_with_the_first_admin(accounts):
     code = accounts.new_owner_link(1000)
     accounts.ensure_user("ada", admin=True)
     assert accounts.spend_owner_link(code, "eve") is None
-    assert accounts.new_owner_link(1000) is None
+
+
+def test_owner_link_for_a_hub_with_an_admin_outlasts_that_admins_logins(accounts):
+    accounts.ensure_user("ada", admin=True)
+    assert accounts.has_admin()
+    code = accounts.new_owner_link(1000)
+    accounts.ensure_user("ada", admin=True)
+    accounts.ensure_user("bob")
+    assert accounts.spend_owner_link(code, "eve").admin
+    code = accounts.new_owner_link(1000)
+    accounts.ensure_user("bob", admin=True)  # somebody new
+    assert accounts.spend_owner_link(code, "eve") is None
 
 
 def test_newer_owner_link_ends_the_older_one(accounts):

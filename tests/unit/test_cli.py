@@ -11,7 +11,7 @@ import yaml
 from traitlets import TraitError
 
 import minihub
-from minihub import app, cli, config
+from minihub import app, cli, config, manage
 from minihub.config_render import yaml_file
 from minihub.errors import AlreadyRunning, ConfigError
 from minihub.options import JupyterHub
@@ -299,7 +299,7 @@ def test_proxy_gets_its_command_line_untouched(monkeypatch):
 def test_admin_link_runs_with_the_configuration(run, monkeypatch, directory):
     seen = []
     monkeypatch.setattr(
-        app, "admin_link", lambda loaded, say: say("a link") or seen.append(loaded) or 0
+        manage, "admin_link", lambda loaded, say: say("a link") or seen.append(loaded) or 0
     )
     result = run("admin", "link", "--port", "9")
     assert (result.code, result.out) == (0, "a link\n")
