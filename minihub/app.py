@@ -43,10 +43,13 @@ from . import (
     websettings,
 )
 from .accounts import Accounts
+from .announcements import Announcements
 from .authstate import AuthStates
+from .caretaker import Caretaker
 from .config import Loaded
 from .crypto import CryptKeeper
 from .errors import AlreadyRunning, ConfigError
+from .gauges import Gauges
 from .hub import Hub
 from .hubculler import Culler
 from .hublock import HubFacts
@@ -59,6 +62,7 @@ from .local import (
 )
 from .oauth import OAuthProvider
 from .options import JupyterHub
+from .parts import Parts
 from .people import People
 from .proxies import ProxyPlace
 from .roles import Roles
@@ -209,7 +213,8 @@ def _start(
     people.load_groups(options.load_groups)
     hub.services.load(people.load_token_owners(options.api_tokens))
     hub.roles.load(people.load_members(role_specs), managed=authenticator.manage_roles)
-    http = HTTPServer(_web(options, hub, accounts, cleanup), listener)
+    parts = _parts(options, hub, state_dir, stack)
+    http = HTTPServer(_web(options, hub, accounts, cleanup, parts), listener)
     http.start()
     stack.callback(http.stop)
     proxy_started.result()
@@ -226,10 +231,10 @@ def _start(
     watchdog = MemoryWatchdog(hub.active_servers, hub.tidy_up_after)
     watchdog.start()
     stack.callback(watchdog.stop)
-    if options.cull:
-        culler = Culler(hub, options.cull)
-        culler.start()
-        stack.callback(culler.stop)
+    for part in (parts.gauges, parts.culler):
+        if part is not None:
+            part.start()
+            stack.callback(part.stop)
     public_url = addresses.public_urls(options, proxy.public_port)[0]
     hublock.write(lock, HubFacts(os.getpid(), public_url, info.api_url))
     _greet(options, hub, accounts, authenticator, proxy.public_port, say)
@@ -273,7 +278,21 @@ def build_hub(
     return hub, accounts, authenticator
 
 
-def _web(options: JupyterHub, hub: Hub, accounts: Accounts, cleanup: Cleanup) -> Callable[..., Any]:
+def _parts(options: JupyterHub, hub: Hub, state_dir: Path, stack: ExitStack) -> Parts:
+    """Return what the pages use besides the hub; what runs is started later."""
+    caretaker = Caretaker(hub, hub.audit)
+    stack.callback(caretaker.stop)
+    return Parts(
+        gauges=Gauges(hub.active_servers, str(state_dir)),
+        culler=Culler(hub, options.cull) if options.cull else None,
+        caretaker=caretaker,
+        announcements=Announcements(hub.store),
+    )
+
+
+def _web(
+    options: JupyterHub, hub: Hub, accounts: Accounts, cleanup: Cleanup, parts: Parts
+) -> Callable[..., Any]:
     """Return the WSGI application."""
     from .web import tables
     from .web.identity import Identity
@@ -303,6 +322,7 @@ def _web(options: JupyterHub, hub: Hub, accounts: Accounts, cleanup: Cleanup) ->
         settings=websettings.read(options.tornado_settings),
         own_hosts=addresses.own_hosts(options),
         shutdown=cleanup.shutdown,
+        parts=parts,
     )
     return site.application(tables.ALL)
 

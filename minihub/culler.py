@@ -17,13 +17,14 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
-from datetime import datetime
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import durations, rest
 from .errors import MinihubError
+from .texts import Text
 
 ASK_TIMEOUT_S = 5.0
 #: How long the token lives that asks a server for its kernels.
@@ -60,6 +61,7 @@ class ServerFacts:
     """What is known of one server. ``busy``: its kernels at work, None when that is not known.
 
     ``url``: where it is reached, as the hub tells it (a path, or a URL); may be empty.
+    ``kept_until``: somebody asked that it stays until then.
     """
 
     user: str
@@ -70,6 +72,7 @@ class ServerFacts:
     last_activity: datetime | None = None
     busy: int | None = None
     url: str = ""
+    kept_until: datetime | None = None
 
     @property
     def full_name(self) -> str:
@@ -92,13 +95,19 @@ class UserFacts:
 class Verdict:
     """Whether something goes, and why, in words and as one word for programs.
 
-    ``rule`` is one of idle, too-old (these go); active, busy, pending, not-ready, unknown,
-    spared, has-servers (these stay).
+    ``rule`` is one of idle, too-old (these go); active, busy, kept, pending, not-ready, unknown,
+    spared, has-servers (these stay). ``due`` is when a server that stays goes if nothing happens
+    before; None where that is never, or not known.
     """
 
     cull: bool
     why: str
     rule: str
+    due: datetime | None = None
+
+
+def _seconds_between(first: datetime, second: datetime) -> float:
+    return (second - first).total_seconds()
 
 
 def _seconds_since(moment: datetime, now: datetime) -> float:
@@ -114,23 +123,43 @@ def should_cull(server: ServerFacts, now: datetime, limits: Limits) -> Verdict:
     activity where it is known, and what is spared by kind is spared from ``max_age`` too.
     """
     if server.pending:
-        return Verdict(False, f"pending {server.pending}", "pending")
+        return Verdict(False, Text("pending %(what)s", what=server.pending), "pending")
     if not server.ready:
-        return Verdict(False, "not ready", "not-ready")
+        return Verdict(False, Text("not ready"), "not-ready")
     if not (limits.cull_named_servers if server.name else limits.cull_default_servers):
-        kind = "named" if server.name else "default"
-        return Verdict(False, f"{kind} servers are spared", "spared")
+        if server.name:
+            return Verdict(False, Text("named servers are spared"), "spared")
+        return Verdict(False, Text("default servers are spared"), "spared")
     known = [moment for moment in (server.started, server.last_activity) if moment]
     if not known:
-        return Verdict(False, "neither its start nor its last activity is known", "unknown")
+        unknown = Text("neither its start nor its last activity is known")
+        return Verdict(False, unknown, "unknown")
+    due = _due(server, max(known), limits)
+    if server.kept_until is not None and server.kept_until > now:
+        left = durations.words(_seconds_between(now, server.kept_until))
+        return Verdict(False, Text("kept for another %(time)s", time=left), "kept", due)
     idle_s = _seconds_since(max(known), now)
     old = _too_old(server.started, now, limits, "running")
     if idle_s < limits.timeout:
-        return old or _active(idle_s, limits)
+        return old or replace(_active(idle_s, limits), due=due)
     if server.busy:
-        kernels = "1 kernel is" if server.busy == 1 else f"{server.busy} kernels are"
-        return old or Verdict(False, f"{kernels} busy, though {_idle(idle_s)}", "busy")
-    return Verdict(True, f"{_idle(idle_s)}, limit {durations.words(limits.timeout)}", "idle")
+        kernels = Text("1 kernel is busy, though idle for %(time)s", time=durations.words(idle_s))
+        if server.busy > 1:
+            kernels = Text(
+                "%(count)s kernels are busy, though idle for %(time)s",
+                count=server.busy, time=durations.words(idle_s),
+            )  # fmt: skip
+        return old or Verdict(False, kernels, "busy")
+    return Verdict(True, _idle(idle_s, limits), "idle", due)
+
+
+def _due(server: ServerFacts, last: datetime, limits: Limits) -> datetime:
+    """Return when a server goes if nothing happens to it from now on."""
+    moments = [last + timedelta(seconds=limits.timeout)]
+    if limits.max_age and server.started is not None:
+        moments.append(server.started + timedelta(seconds=limits.max_age))
+    due = min(moments)
+    return max(due, server.kept_until) if server.kept_until is not None else due
 
 
 def should_cull_user(user: UserFacts, now: datetime, limits: Limits) -> Verdict:
@@ -147,24 +176,30 @@ def should_cull_user(user: UserFacts, now: datetime, limits: Limits) -> Verdict:
         return Verdict(False, "neither creation nor last activity is known", "unknown")
     idle_s = _seconds_since(max(known), now)
     if idle_s >= limits.timeout:
-        return Verdict(True, f"{_idle(idle_s)}, limit {durations.words(limits.timeout)}", "idle")
+        return Verdict(True, _idle(idle_s, limits), "idle")
     return _too_old(user.created, now, limits, "here") or _active(idle_s, limits)
 
 
-def _idle(idle_s: float) -> str:
-    return f"idle for {durations.words(idle_s)}"
+def _idle(idle_s: float, limits: Limits) -> str:
+    limit = durations.words(limits.timeout)
+    return Text("idle for %(time)s, limit %(limit)s", time=durations.words(idle_s), limit=limit)
 
 
 def _active(idle_s: float, limits: Limits) -> Verdict:
     limit = durations.words(limits.timeout)
-    return Verdict(False, f"active {durations.words(idle_s)} ago, limit {limit}", "active")
+    why = Text("active %(time)s ago, limit %(limit)s", time=durations.words(idle_s), limit=limit)
+    return Verdict(False, why, "active")
 
 
 def _too_old(since: datetime | None, now: datetime, limits: Limits, what: str) -> Verdict | None:
     if not limits.max_age or since is None or _seconds_since(since, now) < limits.max_age:
         return None
     age, limit = durations.words(_seconds_since(since, now)), durations.words(limits.max_age)
-    return Verdict(True, f"{what} for {age}, limit {limit}", "too-old")
+    if what == "running":
+        why = Text("running for %(time)s, limit %(limit)s", time=age, limit=limit)
+    else:
+        why = Text("here for %(time)s, limit %(limit)s", time=age, limit=limit)
+    return Verdict(True, why, "too-old")
 
 
 # -- asking a server --------------------------------------------------------------------------

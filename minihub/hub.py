@@ -24,6 +24,7 @@ from typing import Any
 from . import aio, census, clock, limits, metrics
 from .accounts import Accounts
 from .activity import Activity
+from .audit import Audit
 from .authstate import AuthStates
 from .directory import Names
 from .errors import BadRequest, MinihubError, SpawnError, SpawnTimeout, StoreError
@@ -91,6 +92,7 @@ class Hub:
         self.spawner_class = spawner_class
         self.activity = Activity(store, step_s=options.activity_resolution)
         self.names = Names(store)
+        self.audit = Audit(store)
         self.routes = HubRoutes(
             proxy=proxy,
             info=info,

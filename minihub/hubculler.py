@@ -4,8 +4,12 @@ Rules of this file: it gathers facts from the hub's registry and the store, leav
 :func:`minihub.culler.should_cull` and the stop to the hub, so that a culled server goes the same
 way as one that its user stops. One server or user that makes trouble does not keep the others.
 
-Threads: ``hub-culler`` does everything; :meth:`Culler.start` and :meth:`Culler.stop` are the main
-thread's.
+A server that goes soon is announced on its user's pages (:meth:`Culler.warning`), who may keep it
+for a while, within what the configuration allows.
+
+Threads: ``hub-culler`` does the work, or whoever asks for a pass of its own, one at a time;
+:meth:`Culler.start` and :meth:`Culler.stop` are the main thread's; explaining, warning and keeping
+are anybody's. What is kept is a dictionary whose entries are written whole.
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from . import clock, culler
@@ -31,8 +35,19 @@ log = logging.getLogger("minihub.culler")
 LONGEST_PAUSE_S = 600
 #: What is on inside the hub though jupyterhub-idle-culler knows nothing of it, or does otherwise.
 DEFAULTS = {"spare_busy": True, "cull_admin_users": False}
+#: How long before its end a server is announced, how long it is kept at a press, and how long in
+#: all beyond the end it would have had; seconds.
+WARN_S, KEEP_S, KEEP_MOST_S = 600, 1800, 4 * 3600
 #: How long a deletion waits for a server that was started at the last moment.
 DELETE_WAIT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Warning:
+    """That a server goes soon: when, and until when a press of the button keeps it, if it does."""
+
+    due: datetime
+    keep_until: datetime | None
 
 
 class Culler:
@@ -45,6 +60,12 @@ class Culler:
         self.limits = Limits.of({**DEFAULTS, **settings})
         pause_s = max(1, min(self.limits.timeout // 2, LONGEST_PAUSE_S))
         self.every_s: int = settings.get("every") or pause_s
+        self.warn_s: int = settings.get("warn", min(WARN_S, self.limits.timeout // 2))
+        self.keep_s: int = settings.get("keep", KEEP_S)
+        self.keep_most_s: int = settings.get("keep_most", KEEP_MOST_S)
+        #: By user and server name: the run that is kept, by its start, and until when.
+        self._kept: dict[tuple[int, str], tuple[datetime | None, datetime]] = {}
+        self._pass = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hub-culler", daemon=True)
 
@@ -67,22 +88,64 @@ class Culler:
                 log.exception("Nothing was culled")
         self._hub.store.close_thread()
 
-    def run_once(self) -> None:
-        """Look at every server, then at every user; stop and delete whoever is idle."""
-        self._hub.check_routes()  # so that what the proxy saw until now counts
-        self._stop_idle()
-        if self.limits.cull_users:
-            self._delete_idle()
+    def run_once(self) -> list[str]:
+        """Look at every server, then at every user; stop and delete whoever is idle.
+
+        Returns the full names of the servers that were stopped.
+        """
+        with self._pass:
+            self._hub.check_routes()  # so that what the proxy saw until now counts
+            stopped = self._stop_idle()
+            if self.limits.cull_users:
+                self._delete_idle()
+        return stopped
+
+    # -- what is said of servers -----------------------------------------------------------
+
+    def explain(self, server: Server) -> Verdict:
+        """Return whether a server would go now, and why; its kernels are not asked."""
+        return self._judge(self._facts(server))
+
+    def warning(self, server: Server) -> Warning | None:
+        """Return the warning for a server that goes soon; None for one that has time."""
+        if not server.ready:
+            return None
+        facts = self._facts(server)
+        due, now = self._judge(facts).due, clock.utcnow()
+        if due is None or due > now + timedelta(seconds=self.warn_s):
+            return None
+        until = now + timedelta(seconds=self.keep_s)
+        own_end = self._judge(replace(facts, kept_until=None)).due or due
+        last = own_end + timedelta(seconds=self.keep_most_s)
+        until = min(until, last)
+        return Warning(due, until if until > due + timedelta(seconds=1) else None)
+
+    def keep(self, server: Server) -> datetime | None:
+        """Keep a server that would go soon; return until when, None where it may not be kept."""
+        warning = self.warning(server)
+        if warning is None or warning.keep_until is None:
+            return None
+        self._kept[server.user_id, server.name] = server.started, warning.keep_until
+        log.info("Server %s is kept until %s", server.full_name, warning.keep_until)
+        return warning.keep_until
+
+    def _facts(self, server: Server) -> ServerFacts:
+        row_id = server.row_id
+        seen = None if row_id is None else self._hub.activity.of_server(row_id)
+        started, until = self._kept.get((server.user_id, server.name), (None, None))
+        kept = until if started == server.started else None  # a later run begins anew
+        return replace(_facts(server, _moment(seen)), kept_until=kept)
 
     # -- servers ---------------------------------------------------------------------------
 
-    def _stop_idle(self) -> None:
+    def _stop_idle(self) -> list[str]:
+        stopped = []
+        now = clock.utcnow()
+        self._kept = {key: value for key, value in self._kept.items() if value[1] > now}
         for server in self._hub.active_servers():
             if self._stopping.is_set():
                 break
-            row_id = server.row_id
-            seen = None if row_id is None else self._hub.activity.of_server(row_id)
-            facts = _facts(server, _moment(seen))
+            facts = self._facts(server)
             verdict = self._judge(facts)
             if verdict.rule == "idle" and self.limits.spare_busy:
                 facts = replace(facts, busy=self._busy_kernels(server))
@@ -91,6 +154,8 @@ class Culler:
             if verdict.cull and server.ready:  # one that was started anew meanwhile is not meant
                 remove = self.limits.remove_named_servers and bool(server.name)
                 self._hub.stop_server(server, why=verdict.why, remove=remove)
+                stopped.append(facts.full_name)
+        return stopped
 
     def _judge(self, facts: ServerFacts) -> Verdict:
         return should_cull(facts, clock.utcnow(), self.limits)

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -129,3 +130,20 @@ def file_holders(path: Path) -> list[str]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def totals(place: str) -> dict[str, Any]:
+    """Return how much of the machine there is and is in use; the disk is that of ``place``.
+
+    The share of the processors is that since the last call.
+    """
+    memory = psutil.virtual_memory()
+    disk = psutil.disk_usage(place)
+    return {
+        "cpu_count": psutil.cpu_count() or 1,
+        "cpu_share": psutil.cpu_percent() / 100,
+        "memory_total": memory.total,
+        "memory_used": memory.total - memory.available,
+        "disk_total": disk.total,
+        "disk_used": disk.used,
+    }

@@ -285,6 +285,37 @@ class OwnerLink(Table):
         table_name = "owner_links"
 
 
+class AuditEntry(Table):
+    """One thing somebody did to somebody's servers, account or login, in words of the time.
+
+    Names are texts, not rows: an entry outlives whom it is about.
+    """
+
+    id = AutoField()
+    at = DateColumn(index=True)
+    actor = CharField(max_length=255)
+    action = CharField(max_length=64)
+    user = CharField(max_length=255, default="", index=True)
+    server = CharField(max_length=255, default="")
+    detail = CharField(max_length=1024, default="")
+
+    class Meta:
+        table_name = "audit"
+
+
+class Announcement(Table):
+    """A text that every page shows until ``expires_at``; for ever without one."""
+
+    id = AutoField()
+    text = TextField()
+    created = DateColumn()
+    created_by = CharField(max_length=255)
+    expires_at = DateColumn(null=True)
+
+    class Meta:
+        table_name = "announcements"
+
+
 #: Every table, parents before children.
 TABLES: tuple[type[Table], ...] = (
     Meta,
@@ -302,4 +333,6 @@ TABLES: tuple[type[Table], ...] = (
     OAuthCode,
     Session,
     OwnerLink,
+    AuditEntry,
+    Announcement,
 )

@@ -394,7 +394,10 @@ class JupyterHub(LaterOptions, Application):
         key_trait=Unicode(),
         help="Stop servers that nobody uses. timeout is how long a server may be idle, max_age how"
         " long it may run at all, every the pause between two looks; each in seconds or such as"
-        " 30m, 2h, 1d. True or false are spare_busy (a server with a busy kernel is not idle; on),"
+        " 30m, 2h, 1d. warn is how long before its end a server is announced on its user's pages"
+        " (10m, or half of timeout), keep for how long a press of the button there keeps it (30m;"
+        " 0 for no button), keep_most how long beyond its end in all (4h). True or false are"
+        " spare_busy (a server with a busy kernel is not idle; on),"
         " cull_default_servers and cull_named_servers (on), remove_named_servers, cull_users"
         " (delete idle users too) and cull_admin_users. Empty: nothing is culled.",
     ).tag(config=True, example={"timeout": "1h", "max_age": "2d"})
@@ -445,6 +448,9 @@ CULL = {
     "timeout": "duration",
     "max_age": "duration",
     "every": "duration",
+    "warn": "duration",
+    "keep": "duration",
+    "keep_most": "duration",
     "spare_busy": "truth",
     "cull_default_servers": "truth",
     "cull_named_servers": "truth",

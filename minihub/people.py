@@ -151,6 +151,18 @@ class People:
                 raise BadRequest(f"No such group: {name[:100]}")
         return list(found.values())
 
+    def all_groups(self) -> list[Group]:
+        """Return all groups by name."""
+        with self.store.session():
+            return list(Group.select().order_by(Group.name))
+
+    def ensure_group(self, name: str) -> None:
+        """Create a group unless it is there. Raises BadRequest for a name that cannot be."""
+        with self.store.session():
+            exists = Group.select().where(Group.name == name).exists()
+        if not exists:
+            self.create_groups([name], ())
+
     def set_groups(self, user: User, names: Iterable[str]) -> None:
         """Make the user a member of exactly these groups. Raises BadRequest for an unknown one."""
         with self.store.transaction():

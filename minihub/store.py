@@ -35,10 +35,12 @@ V = TypeVar("V")
 _OF_THE_CALLER = (peewee.IntegrityError, peewee.DataError, peewee.ProgrammingError)
 
 PROGRAM = "minihub"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: What brings a database from version N to N + 1, by N. All that are due run in one transaction.
-MIGRATIONS: dict[int, Callable[[peewee.Database], None]] = {}
+MIGRATIONS: dict[int, Callable[[peewee.Database], None]] = {
+    1: lambda db: db.create_tables([models.AuditEntry, models.Announcement]),
+}
 
 
 def sqlite_path(db_url: str) -> Path | None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import bottle
 
+from .. import clock
 from ..errors import BadRequest, Conflict, MinihubError, NotFound, RequestError
 from ..models import Server as ServerRow
 from ..models import User
@@ -284,6 +285,43 @@ def stop(ctx: Context, name: str, server_name: str = "") -> Any:
     if remove:
         hub.remove_server(server)
     return ctx.reply(b"", 204)
+
+
+# -- before the culler comes -----------------------------------------------------------------
+
+ENDING_PATHS = ("api/users/<name>/server/ending", "api/users/<name>/servers/<server_name>/ending")
+
+
+def _ending(ctx: Context, server: Server) -> dict[str, Any]:
+    """Return what the culler will do to a server if nothing happens before."""
+    culler = ctx.site.culler
+    if culler is None or not server.ready:
+        return {"due": None, "why": "", "soon": False, "keep_until": None}
+    verdict, warning = culler.explain(server), culler.warning(server)
+    until = warning.keep_until if warning else None
+    return {
+        "due": clock.isoformat(verdict.due) if verdict.due else None,
+        "why": verdict.why,
+        "soon": warning is not None,
+        "keep_until": clock.isoformat(until) if until else None,
+    }
+
+
+@routes.add("GET", *ENDING_PATHS, scopes=("access:servers",), on="server")
+def ending(ctx: Context, name: str, server_name: str = "") -> Any:
+    """Say when a server is stopped as idle, and until when it could be kept now."""
+    _user, server, _row = _find(ctx, name, server_name)
+    return ctx.json(_ending(ctx, server))
+
+
+@routes.add("POST", *ENDING_PATHS, scopes=("access:servers",), on="server")
+def keep(ctx: Context, name: str, server_name: str = "") -> Any:
+    """Keep a server for a while that is stopped soon. Raises Conflict where it cannot be."""
+    _user, server, _row = _find(ctx, name, server_name)
+    culler = ctx.site.culler
+    if culler is None or culler.keep(server) is None:
+        raise Conflict(f"{server.full_name} is not about to be stopped, or cannot be kept longer.")
+    return ctx.json(_ending(ctx, server))
 
 
 # -- progress --------------------------------------------------------------------------------

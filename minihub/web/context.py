@@ -308,6 +308,12 @@ class Context:
         """Return whether the caller holds ``scope`` for that user, server, group or service."""
         return self.caller is not None and self.caller.scopes.allows(scope, **resource)
 
+    def audit(self, action: str, user: str = "", server: str = "", detail: str = "") -> None:
+        """Note in the audit list that the caller did something."""
+        caller = self.caller
+        actor = caller.name if caller.kind == "user" else f"service {caller.name}"
+        self.site.audit.note(actor, action, user, server, detail)
+
     # -- cookies ---------------------------------------------------------------------------
 
     def set_cookie(self, name: str, value: str, **kwargs: Any) -> None:
@@ -442,6 +448,8 @@ class Context:
             "theme": self.theme,
             "chosen_language": self._preference(self.LANGUAGE),
             "here": self.path_and_query,
+            "notices": site.announcements.current(),
+            "ending": ending(self, user) if user else (),
         }
 
     def to_login(self) -> Any:
@@ -471,6 +479,27 @@ class Context:
             headers.setdefault(name, values)
         for cookie in self._set_cookies:
             response.add_header("Set-Cookie", cookie)
+
+
+def ending(ctx: Context, user: User) -> list[dict[str, Any]]:
+    """Return which of a user's servers are stopped soon, as every page shows it."""
+    culler = ctx.site.culler
+    if culler is None:
+        return []
+    found = []
+    for server in ctx.site.hub.servers_of(user).values():
+        warning = culler.warning(server)
+        if warning is not None:
+            name = f"/{urls.escape_name(server.name)}" if server.name else ""
+            found.append(
+                {
+                    "name": server.display_name if server.name else "",
+                    "due": warning.due,
+                    "keep_s": culler.keep_s if warning.keep_until else 0,
+                    "keep_url": f"{ctx.site.hub_prefix}keep/{urls.escape_name(user.name)}{name}",
+                }
+            )
+    return found
 
 
 def _with_charset(content_type: str) -> str:

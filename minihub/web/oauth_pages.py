@@ -83,23 +83,26 @@ def authorize(ctx: Context) -> Any:
     scopes = _grantable(ctx, asked)
     if ctx.method == "POST":
         given = {*ctx.form_lists.get("scopes", []), *_needed(asked.client)}
-        return _approve(ctx, [scope for scope in scopes if scope in given])
+        return _approve(ctx, asked.client, [scope for scope in scopes if scope in given])
     if (
         _is_own_server(ctx, asked.client)
         or ctx.site.hub.services.skips_confirmation(asked.client.identifier)
         or _confirmed_before(ctx, asked.client, scopes)
     ):
-        return _approve(ctx, scopes)
+        return _approve(ctx, asked.client, scopes)
     return _consent(ctx, asked.client, scopes)
 
 
-def _approve(ctx: Context, scopes: list[str]) -> Any:
+def _approve(ctx: Context, client: OAuthClient, scopes: list[str]) -> Any:
     session_id = ctx.caller.session.session_id
     if not cookies.session_id(ctx.jar):
         ctx.set_session_id(session_id)
     location = ctx.site.hub.oauth.approve(
         _uri(ctx), user=ctx.caller.user, session_id=session_id, scopes=scopes
     )
+    owner, _slash, server = client.access.partition("server=")[2].partition("/")
+    if owner and owner != ctx.caller.name:
+        ctx.audit("enter server", owner, server)
     return ctx.redirect(location)
 
 

@@ -17,6 +17,7 @@ from ..models import Server as ServerRow
 from ..models import User
 from ..server import Server, State
 from ..spawner import Spawner
+from ..texts import Text
 from ..urls import escape_name, escape_path, server_name_problem
 from .api_servers import check_new_name
 from .context import SAFE_METHODS, Context
@@ -138,6 +139,8 @@ def spawn(ctx: Context, user_name: str = "", server_name: str = "") -> Any:
         return _options_page(ctx, server, form, str(error), 400)
     ctx.check_before_start(user)
     ctx.site.hub.start_server(user, server_name, user_options=options)
+    if ctx.caller.name != user_name:
+        ctx.audit("start server", user_name, server_name)
     ctx.site.hub.server(user, server_name).wait_settled(INSTANT_FAILURE_S)
     return ctx.redirect(_pending_url(ctx, server))
 
@@ -225,9 +228,24 @@ def _not_running(ctx: Context, server: Server, status: int) -> Any:
 def stop(ctx: Context, user_name: str, server_name: str = "") -> Any:
     """Stop a server, or cancel its start."""
     _user, server = find_server(ctx, user_name, server_name, "delete:servers")
+    if server.active and ctx.caller.name != user_name:
+        ctx.audit("stop server", user_name, server_name)
     ctx.site.hub.stop_server(server, why=f"{ctx.caller.name} pressed stop")
     server.wait_settled(ctx.site.slow_stop_timeout_s / 4)
     return ctx.redirect(ctx.site.hub_prefix + "home", 303)
+
+
+@routes.add("POST", "keep/<user_name>", "keep/<user_name>/<server_name>", access=Access.PAGE)
+def keep(ctx: Context, user_name: str, server_name: str = "") -> Any:
+    """Keep a server for a while that would be stopped soon as idle."""
+    _user, server = find_server(ctx, user_name, server_name, "access:servers")
+    culler = ctx.site.culler
+    if culler is None or (culler.keep(server) is None and culler.warning(server) is not None):
+        raise BadRequest(Text("This server cannot be kept any longer."))
+    if ctx.caller.name != user_name:
+        ctx.audit("keep server", user_name, server_name)
+    target = ctx.safe_next(ctx.form.get("next", ""))
+    return ctx.redirect(target or ctx.site.hub_prefix + "home", 303)
 
 
 # -- the way to a server ---------------------------------------------------------------------

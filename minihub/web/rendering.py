@@ -55,6 +55,8 @@ DEFAULTS: dict[str, Any] = {
     "texts": messages.ENGLISH,  # the catalogue of the page's language
     "theme": "",  # light or dark where somebody chose; empty for the system's
     "chosen_language": "",  # empty for the browser's
+    "notices": (),  # what admins announce: text, created, created_by, expires_at
+    "ending": (),  # the user's servers that are stopped soon: name, due, keep_s, keep_url
     "here": "",  # path and query of the page
     "xsrf": "",
     # -- login.html, owner.html --
@@ -112,12 +114,50 @@ DEFAULTS: dict[str, Any] = {
     "spawner_ready": False,
     "spawner_url": "",
     # -- admin.html --
-    "users": (),  # dicts: name, admin, created, last_activity, servers
+    "users": (),  # dicts: name, admin, groups, url, last_activity, servers
     "total_users": None,
+    "found_users": 0,  # how many the search found
     "running_servers": None,
+    "machine": {},  # cpus, cpu_percent, memory_used, memory_total, memory_percent, disk_...
     "search": None,  # the text searched for; None hides the field
+    "shown": "all",  # all, running or admins
+    "show_urls": {},
+    "sort": "name",
+    "descending": False,
+    "sort_urls": {},
+    "first_number": 1,
+    "last_number": 1,
     "previous_url": "",
     "next_url": "",
+    "may_add": False,
+    "may_stop": False,
+    # -- admin-user.html --
+    "person": None,  # as one of users, with created and is_me
+    "every_group": (),
+    "home": "",  # the directory of their files if the hub made it
+    "change_url": "",
+    "groups_url": "",
+    "logout_url_of_user": "",
+    "delete_user_url": "",
+    "may_change": False,
+    "may_group": False,
+    "may_delete": False,
+    "user_error": "",
+    "delete_error": "",
+    "entries": (),  # of the audit list: at, actor, action, user, server, detail
+    # -- admin-announcements.html --
+    "may_announce": False,
+    "lasts_h": (),
+    "notice_error": "",
+    "notice_text": "",
+    # -- admin-cull.html --
+    "culls": False,
+    "cull_url": "",
+    # -- server-log.html --
+    "user_name": "",
+    "log_lines": (),
+    "is_mine": False,
+    "active": False,
     # -- error.html, 404.html --
     "status_code": 500,
     "status_message": "",

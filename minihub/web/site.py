@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import bottle
 
-from .. import JUPYTERHUB_VERSION, __version__, addresses, aio, clock, metrics, urls
+from .. import JUPYTERHUB_VERSION, __version__, addresses, aio, clock, metrics, process, urls
 from ..accounts import Accounts
 from ..errors import (
     AuthError,
@@ -29,9 +29,12 @@ from ..errors import (
     StoreError,
 )
 from ..hub import Hub
+from ..local import LocalProcessSpawner
 from ..logs import safe
 from ..models import User
+from ..parts import Parts
 from ..people import People
+from ..server import Server
 from ..websettings import WebSettings
 from .context import SAFE_METHODS, Context, NeedsLogin
 from .forwarded import Trust
@@ -48,6 +51,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ANYTHING = r"<path:re:[\s\S]*>"
 #: What the metrics tell apart; whoever asks could else make rows without end.
 KNOWN_METHODS = frozenset({*METHODS, "HEAD", "OPTIONS"})
+#: How many lines of a server's log a page shows.
+LOG_LINES = 200
 #: Requests with a larger body are refused; nothing the hub takes comes near it.
 MAX_BODY_BYTES = 10 * 1024 * 1024
 
@@ -63,6 +68,7 @@ class Site:
         identity: Identity,
         renderer: Renderer,
         settings: WebSettings,
+        parts: Parts,
         shutdown: Callable[..., None],
         own_hosts: Iterable[str] = (),
     ) -> None:
@@ -75,6 +81,11 @@ class Site:
         self.renderer = renderer
         self.shutdown = shutdown
         self.people = People(hub)
+        self.audit = hub.audit
+        self.gauges = parts.gauges
+        self.culler = parts.culler
+        self.caretaker = parts.caretaker
+        self.announcements = parts.announcements
         self.authenticator = hub.authenticator
         self.options = hub.options
         self.base_url: str = hub.info.base_url
@@ -121,6 +132,21 @@ class Site:
     def page_user(self, user: User) -> Any:
         """Return a user as templates see one."""
         return self.hub.user_info(user)
+
+    def log_of(self, server: Server, lines: int = LOG_LINES) -> list[str]:
+        """Return the last lines of a server's log, of its present run or its last."""
+        spawner = server.spawner
+        if spawner is None:
+            user = self.accounts.user(server.user_name)
+            if user is None:
+                return []
+            spawner = self.hub.spawner_class(
+                user=self.hub.user_info(user), server_name=server.name,
+                hub=self.hub.info, config=self.hub.config,
+            )  # fmt: skip
+        if isinstance(spawner, LocalProcessSpawner):
+            return process.tail(spawner.log_path, lines)
+        return spawner.log_tail()
 
     def page_headers(self, csp_nonce: str) -> dict[str, list[str]]:
         """Return the headers of every page; ``tornado_settings['headers']`` come last."""
@@ -226,6 +252,7 @@ class Site:
                 if response is None:
                     ctx.authorize(args)
                     response = route.handler(ctx, **args)
+                    _note_others_work(ctx, args, response)
             except MinihubError as error:
                 if error.status >= 500:
                     log.error("%s %s: %s", ctx.method, safe(ctx.path), error)
@@ -270,6 +297,18 @@ class Site:
         if ctx.method not in SAFE_METHODS:
             raise NotFound()
         return ctx.redirect(self.hub.info.public_host + ctx.path_and_query)
+
+
+def _note_others_work(ctx: Context, args: dict[str, str], response: Any) -> None:
+    """Note what somebody has done to somebody else through the API; pages note it themselves."""
+    route, caller = ctx.route, ctx.caller
+    if not ctx.is_api or route.on not in ("user", "server") or ctx.method in SAFE_METHODS:
+        return
+    is_report = route.path.endswith("/activity")
+    if caller is None or caller.name == args["name"] or response.status_code >= 400 or is_report:
+        return
+    path = ctx.path.removeprefix(ctx.site.api_prefix)
+    ctx.audit(f"API: {ctx.method}", args["name"], args.get("server_name", ""), detail=path)
 
 
 class _Refused(RequestError):

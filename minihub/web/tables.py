@@ -8,6 +8,7 @@ Threads: read only.
 from __future__ import annotations
 
 from . import (
+    admin_actions,
     admin_page,
     api_groups,
     api_hub,
@@ -44,6 +45,7 @@ ALL: tuple[Routes, ...] = tuple(
         pages,
         preferences,
         admin_page,
+        admin_actions,
         metrics_page,
         assets,
     )

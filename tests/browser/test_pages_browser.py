@@ -94,7 +94,24 @@ def test_admin_page_and_consent_to_enter_somebody_elses_server(hub, new_person):
     admin.log_in("root-admin", PASSWORD)
     admin.page.get_by_role("link", name="Admin").click()
     admin.sees("ada")
+    expect(admin.page.locator('[data-live="memory:ada/"]')).to_contain_text("MB")
     admin.look("page-admin")
+    admin.page.get_by_role("link", name="ada", exact=True).click()
+    admin.sees("Delete this user")
+    admin.look("page-admin-user")
+    admin.page.get_by_role("link", name="Log ada").click()
+    admin.sees("Log of the server of ada")
+    admin.look("page-log")
+    for path, name in (("cull", "Idle servers"), ("audit", "Audit list")):
+        admin.open(f"/hub/admin/{path}")
+        admin.page.get_by_role("heading", name=name).wait_for()
+        admin.look(f"page-admin-{path}")
+    admin.open("/hub/admin/announcements")
+    admin.page.fill("#notice-text", "On Friday from 6 to 7 the hub is down.")
+    admin.page.get_by_role("button", name="Announce").click()
+    admin.look("page-admin-announcements")
+    admin.page.get_by_role("button", name="Take back").click()
+    admin.sees("Nothing is announced.")
     admin.open("/user/ada/")
     admin.sees("Let it act for you?")
     admin.look("page-consent")
@@ -186,6 +203,32 @@ def test_printed_page_is_dark_on_white_and_without_controls(hub, new_person):
     body = person.page.locator("body")
     expect(body).to_have_css("background-color", "rgb(255, 255, 255)")
     expect(person.page.locator("h1")).to_have_css("color", "rgb(0, 0, 0)")
+
+
+def test_admin_page_stays_current_by_itself(hub, new_person):
+    """Somebody's start and stop show without a reload, and nothing moves under one's fingers."""
+    admin = new_person(hub)
+    admin.open("/hub/home")
+    admin.log_in("root-admin", PASSWORD)
+    admin.wait_path("/hub/home")
+    admin.open("/hub/admin")
+    admin.page.fill("#add-names", "eva")
+    admin.page.click("#add-users button")
+    admin.open("/hub/admin?q=eva")
+    status = admin.page.locator('[data-live="status:eva/"]')
+    expect(status).to_have_text("Not running")
+    admin.page.evaluate("document.body.dataset.same = 'yes'")
+    admin.page.request.post(
+        hub.url + "hub/admin/start/eva",
+        form={"_xsrf": admin.page.evaluate("window.jhdata.xsrf_token")},
+    )
+    expect(status).to_have_text("Running")
+    admin.page.get_by_role("button", name="Stop eva").focus()
+    expect(admin.page.locator('[data-live="memory:eva/"]')).to_contain_text("MB")
+    expect(admin.page.get_by_role("button", name="Stop eva")).to_be_focused()
+    assert admin.page.evaluate("document.body.dataset.same") == "yes"
+    admin.page.keyboard.press("Enter")
+    expect(status).to_have_text("Not running")
 
 
 def test_start_that_takes_long_is_watched_and_cancelled(misbehaving_hub, new_person):

@@ -73,6 +73,11 @@ ROWS = [
         Row("GET", f"api/users/<name>/{path}/progress", "read:servers", "server", 400, own=True)
         for path in ("server", "servers/<server_name>")
     ),
+    *(
+        Row(method, f"api/users/<name>/{path}/ending", "access:servers", "server", status, own=True)
+        for method, status in (("GET", 200), ("POST", 409))
+        for path in ("server", "servers/<server_name>")
+    ),
     # -- tokens ----------------------------------------------------------------------------
     Row("GET", "api/users/<name>/tokens", "read:tokens", "user", 200, own=True),
     Row("GET", "api/users/<name>/tokens/<token_id>", "read:tokens", "user", 200, own=True),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
+from minihub.texts import Text
+
 MOMENT = datetime(2026, 11, 22, 20, 14, 7, tzinfo=timezone.utc)
 TEXT_MOMENT = "2026-11-22T20:14:07.833220Z"
 
@@ -35,11 +37,96 @@ SERVERS = [
     make_server("slides", pending="stop", active=True),
     make_server("old-course", last_activity=None),
 ]
+USE = {
+    "memory": "312 MB",
+    "memory_limit": "1 GB",
+    "memory_share": 31,
+    "cpu": "4 %",
+    "processes": 3,
+    "memory_line": "116,10.0 118,9.0 120,3.5",
+    "load_line": "116,23.0 118,22.0 120,20.5",
+}
+
+
+def make_admin_server(name: str = "", **changes) -> dict:
+    """Return a server as the admin's pages show it."""
+    path = f"ana/{name}" if name else "ana"
+    urls = {
+        f"{verb}_url": f"/hub/admin/{verb}/{path}" for verb in ("open", "stop", "restart", "start")
+    }
+    return {
+        **make_server(name),
+        **urls,
+        "full_name": path,
+        "use": {},
+        "why": "",
+        "started": None,
+        "notice": "",
+        "failed": False,
+        "delete_url": "",
+        "log_url": f"/hub/log/{path}",
+        "may_open": True,
+        **changes,
+    }
+
+
+ADMIN_SERVER = make_admin_server(
+    ready=True, active=True, use=USE, started=MOMENT, notice="It used much memory.",
+    why=Text("active %(time)s ago, limit %(limit)s", time="2 min", limit="10 min"),
+)  # fmt: skip
+
+
+def make_person(name: str, **changes) -> dict:
+    """Return a user as the admin's pages show one."""
+    return {
+        "name": name,
+        "admin": True,
+        "groups": ["physics"],
+        "created": MOMENT,
+        "last_activity": MOMENT,
+        "url": "/hub/admin/user/ana",
+        "is_me": False,
+        "servers": [ADMIN_SERVER],
+        **changes,
+    }
+
+
+PERSON = make_person(
+    "ana",
+    servers=[
+        ADMIN_SERVER,
+        make_admin_server("analysis", pending="spawn", active=True),
+        make_admin_server("slides", pending="stop", active=True),
+        make_admin_server("old", failed=True, delete_url="/hub/admin/remove/ana/old"),
+        make_admin_server("full", ready=True, use=USE | {"memory_share": 93}),
+        make_admin_server("free", ready=True, may_open=False, use=USE | {
+            "memory_share": None, "memory_limit": "", "memory_line": "", "load_line": ""}),
+    ],
+)  # fmt: skip
+ENTRIES = [
+    SimpleNamespace(id=8, at=TEXT_MOMENT, actor="root", deed=Text("stop server"), user="ana",
+                    server="work", detail=""),
+    SimpleNamespace(id=7, at=TEXT_MOMENT, actor="root", deed="API: POST users", user="", server="",
+                    detail="On Friday"),
+]  # fmt: skip
+NOTICE = {
+    "id": 3,
+    "text": "On Friday from 6 to 7 the hub is down.",
+    "created": TEXT_MOMENT,
+    "created_by": "root",
+    "expires_at": TEXT_MOMENT,
+}
 COMMON = {
     "user": SimpleNamespace(name="ana", escaped_name="ana", admin=True, url="/user/ana/"),
     "parsed_scopes": {"admin-ui": {}},
     "services": [{"name": "Announcements", "href": "/services/announcements/"}],
     "announcement": "The hub is down on <b>Friday</b> from 6 to 7.",
+    "notices": [NOTICE],
+    "ending": [
+        {"name": "", "due": MOMENT, "keep_s": 1800, "keep_url": "/hub/keep/ana"},
+        {"name": "Work", "due": MOMENT, "keep_s": 0, "keep_url": "/hub/keep/ana/work"},
+    ],
+    "here": "/hub/home",
     "xsrf": "2|token|of-this-session",
     "csp_nonce": "n0nce",
 }
@@ -212,23 +299,95 @@ PAGES: dict[str, list[dict]] = {
     "logout.html": [{"user": None}],
     "admin.html": [
         {
-            "users": [
-                {"name": "ana", "admin": True, "last_activity": MOMENT, "servers": SERVERS},
-                {
-                    "name": "ben@school.example",
-                    "admin": False,
-                    "last_activity": None,
-                    "servers": [],
-                },
-            ],
+            "users": [PERSON, make_person("ben@school.example", admin=False, servers=[])],
             "total_users": 2,
+            "found_users": 120,
             "running_servers": 1,
+            "machine": {
+                "cpus": 8,
+                "cpu_percent": 12,
+                "memory_used": "3.2 GB",
+                "memory_total": "16 GB",
+                "memory_percent": 20,
+                "disk_used": "90 GB",
+                "disk_total": "100 GB",
+                "disk_percent": 90,
+            },
             "search": "",
-            "previous_url": "/hub/admin?offset=0",
-            "next_url": "/hub/admin?offset=100",
+            "shown": "running",
+            "show_urls": {
+                "all": "/hub/admin",
+                "running": "/hub/admin?show=running",
+                "admins": "/hub/admin?show=admins",
+            },
+            "sort": "memory",
+            "descending": True,
+            "sort_urls": {
+                key: f"/hub/admin?sort={key}"
+                for key in ("name", "status", "memory", "cpu", "last_activity")
+            },
+            "first_number": 51,
+            "last_number": 100,
+            "previous_url": "/hub/admin?page=1",
+            "next_url": "/hub/admin?page=3",
+            "may_add": True,
+            "may_stop": True,
         },
         {"search": "zoe"},
         {"total_users": 0, "running_servers": 0},
+        {"shown": "running"},
+    ],
+    "admin-user.html": [
+        {
+            "person": PERSON,
+            "every_group": ["physics", "chemistry"],
+            "home": "/srv/hub/homes/ana",
+            "change_url": "/hub/admin/user/ana/change",
+            "groups_url": "/hub/admin/user/ana/groups",
+            "logout_url_of_user": "/hub/admin/user/ana/logout",
+            "delete_user_url": "/hub/admin/user/ana/delete",
+            "may_change": True,
+            "may_group": True,
+            "may_delete": True,
+            "user_error": "That name is taken.",
+            "delete_error": Text("To delete this user, write their name into the field."),
+            "entries": ENTRIES,
+        },
+        {"person": make_person("ben", servers=[]), "may_delete": True, "may_group": True},
+    ],
+    "admin-announcements.html": [
+        {
+            "notices": [NOTICE, NOTICE | {"expires_at": None}],
+            "may_announce": True,
+            "lasts_h": [1, 8, 24, 168, 0],
+            "notice_error": "Too long",
+            "notice_text": "On Friday",
+        },
+        {},
+    ],
+    "admin-audit.html": [
+        {
+            "entries": ENTRIES,
+            "search": "stop",
+            "previous_url": "/hub/admin/audit",
+            "next_url": "/hub/admin/audit?before=7",
+        },
+        {},
+    ],
+    "admin-cull.html": [
+        {
+            "servers": [ADMIN_SERVER | {"goes": True}, ADMIN_SERVER | {"goes": False}],
+            "culls": True,
+            "cull_url": "/hub/admin/cull",
+            "may_stop": True,
+        },
+        {"servers": [ADMIN_SERVER | {"goes": False, "why": ""}]},
+        {},
+    ],
+    "server-log.html": [
+        {"user_name": "ana", "log_lines": LOG, "is_mine": True, "active": True},
+        {"user_name": "ana", "server_name": "work", "display_name": "Work", "log_lines": []},
+        {"user_name": "ana", "log_lines": LOG},
     ],
 }
 CASES = [(name, case) for name, cases in PAGES.items() for case in cases]

@@ -118,6 +118,49 @@
     setTimeout(go, 1000 * Number(going.dataset.goAfter));
   }
 
+  // -- pages that stay current: the same page again, and of it what is marked as live ----------
+
+  const living = document.querySelector("[data-live-every]");
+
+  function takeOver(fresh) {
+    for (const old of document.querySelectorAll("[data-live]")) {
+      const key = CSS.escape(old.dataset.live);
+      const now = fresh.querySelector(`[data-live="${key}"]`);
+      // Not under somebody's fingers, and nothing that has not changed.
+      if (!now || old.contains(document.activeElement) || old.dataset.was === now.innerHTML) {
+        continue;
+      }
+      const atEnd = old.scrollHeight - old.scrollTop - old.clientHeight < 40;
+      old.dataset.was = now.innerHTML;
+      old.replaceChildren(...now.childNodes);
+      if ("stick" in old.dataset && atEnd) {
+        old.scrollTop = old.scrollHeight;
+      }
+    }
+    showDates();
+  }
+
+  async function refresh() {
+    if (document.hidden) {
+      return;
+    }
+    try {
+      const answer = await fetch(window.location.href, { headers: { Accept: "text/html" } });
+      if (answer.ok && !answer.redirected) {
+        takeOver(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      }
+    } catch {
+      // The hub is away; the next time may go well.
+    }
+  }
+
+  if (living) {
+    setInterval(refresh, 1000 * Number(living.dataset.liveEvery));
+    for (const view of document.querySelectorAll("[data-stick]")) {
+      view.scrollTop = view.scrollHeight;
+    }
+  }
+
   // -- menus close when the reader goes elsewhere ---------------------------------------------------
 
   function closeMenus(except) {

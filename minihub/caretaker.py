@@ -1,0 +1,143 @@
+"""What an admin asks for that takes its time: starting a server anew, and the files of who goes.
+
+Rules of this file: it works in the background and notes in the audit list how it ended. Only homes
+that the hub made itself (:class:`~minihub.local.SimpleLocalProcessSpawner`) are ever touched; those
+of system users belong to the system. A home is moved aside first, so that nobody who gets the name
+later finds it.
+
+Threads: any may ask; two of its own do the work.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from . import clock
+from .audit import Audit
+from .errors import BadRequest, MinihubError
+from .hub import Hub
+from .local import SimpleLocalProcessSpawner, file_name
+from .models import User
+from .process import private_directory
+from .server import Server, State
+
+log = logging.getLogger("minihub.caretaker")
+
+#: What may become of the files of a user who is deleted.
+KEEP, ARCHIVE, DELETE = "keep", "archive", "delete"
+CHOICES = (KEEP, ARCHIVE, DELETE)
+#: How long a restart waits for the stop, beyond the server's own ladder.
+GRACE_S = 15.0
+
+
+class Caretaker:
+    """Does the slow work for the pages, until :meth:`stop`."""
+
+    def __init__(self, hub: Hub, audit: Audit) -> None:
+        self._hub = hub
+        self._audit = audit
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="caretaker")
+
+    def stop(self) -> None:
+        """End when the work under way is done; what has not begun is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    # -- servers ---------------------------------------------------------------------------
+
+    def restart(self, user: User, server: Server, *, by: str) -> None:
+        """Stop a server and start it again with the options it had.
+
+        Raises BadRequest unless it runs.
+        """
+        if server.state is not State.READY:
+            raise BadRequest(f"{server.full_name} is not running.")
+        self._hub.stop_server(server, why=f"{by} restarts it")
+        self._pool.submit(self._start_again, user, server)
+
+    def _start_again(self, user: User, server: Server) -> None:
+        ladder = getattr(server.spawner, "stop_timeout_s", 60.0)
+        try:
+            if not server.wait_settled(ladder + GRACE_S) or server.active:
+                log.error("Server %s was to be restarted and did not stop", server.full_name)
+                return
+            self._hub.start_server(user, server.name)
+        except MinihubError as error:
+            log.error("Server %s was not started again: %s", server.full_name, error)
+        finally:
+            self._hub.store.close_thread()
+
+    # -- files -----------------------------------------------------------------------------
+
+    def home_of(self, user: User) -> Path | None:
+        """Return the user's home if the hub made it and it is there."""
+        spawner = self._hub.spawner_class(
+            user=self._hub.user_info(user), hub=self._hub.info, config=self._hub.config
+        )
+        if not isinstance(spawner, SimpleLocalProcessSpawner):
+            return None
+        home = Path(spawner.home_dir)
+        return home if home.is_dir() and not home.is_symlink() else None
+
+    def clear_home(self, name: str, home: Path | None, choice: str, *, by: str) -> None:
+        """Let the files of a deleted user go as ``choice`` says; keep leaves them where they are.
+
+        Raises BadRequest when they cannot be moved aside.
+        """
+        if choice == KEEP or home is None:
+            return
+        stamp = clock.utcnow().strftime("%Y%m%d-%H%M%S")
+        aside = home.with_name(f".{home.name}.{stamp}")
+        try:
+            os.rename(home, aside)
+        except OSError as error:
+            raise BadRequest(f"The files of {name} cannot be moved: {error.strerror}.") from error
+        target = None
+        if choice == ARCHIVE:
+            archives = private_directory(self._hub.info.state_dir / "archives")
+            target = archives / f"{file_name(name)}-{stamp}.zip"
+        self._pool.submit(self._clear, name, aside, target, by)
+
+    def _clear(self, name: str, aside: Path, target: Path | None, by: str) -> None:
+        try:
+            if target is not None:
+                archive(aside, target, root=file_name(name))
+                log.info("The files of %s are kept in %s", name, target)
+                self._audit.note(by, "files archived", user=name, detail=str(target))
+            shutil.rmtree(aside)
+            if target is None:
+                log.info("The files of %s are deleted", name)
+                self._audit.note(by, "files deleted", user=name)
+        except OSError as error:
+            log.error("The files of %s are left in %s: %s", name, aside, error)
+            self._audit.note(by, "files left", user=name, detail=f"{aside}: {error.strerror}")
+        finally:
+            self._hub.store.close_thread()
+
+
+def archive(directory: Path, target: Path, *, root: str) -> None:
+    """Write a directory into a new zip that only its owner can read, below ``root`` in it.
+
+    Links are kept out, and so is what is no file; the file has its name when it is complete.
+    """
+    scratch = target.with_name(f".{target.name}.part")
+    try:
+        with (
+            open(scratch, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as raw,
+            zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as packed,
+        ):
+            for folder, _folders, files in os.walk(directory):
+                inside = Path(root, os.path.relpath(folder, directory))
+                packed.write(folder, f"{inside}/")
+                for file in sorted(files):
+                    path = Path(folder, file)
+                    if path.is_file() and not path.is_symlink():
+                        packed.write(path, str(inside / file))
+        os.replace(scratch, target)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
