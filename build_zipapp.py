@@ -19,8 +19,10 @@ if sys.version_info < (3, 10):  # noqa: UP036 (said before a newer module is mis
     )
 
 import argparse
+import email.parser
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import stat
@@ -28,7 +30,7 @@ import subprocess
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 
@@ -63,6 +65,7 @@ UNWANTED = re.compile(
 LITTER = re.compile(r"(^|/)(__pycache__/|\.)|\.py[co]$|~$|\.(swp|orig|rej|bak)$")
 
 MANIFEST = "minihub.manifest"
+BILL = "minihub/sbom.json"
 SHEBANG = b"#!/usr/bin/env python3\n"
 
 
@@ -214,18 +217,78 @@ def own_files() -> dict[str, bytes]:
     return files
 
 
+def version() -> str:
+    """Return minihub's own version, without importing it."""
+    text = (HERE / "minihub" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)[1]
+
+
+def licence(metadata: str) -> str:
+    """Return what a package's METADATA says of its licence."""
+    facts = email.parser.HeaderParser().parsestr(metadata)
+    named = facts.get("License-Expression") or facts.get("License") or ""
+    classified = [one for one in facts.get_all("Classifier", []) if one.startswith("License :: ")]
+    if named and "\n" not in named:
+        return named
+    return classified[-1].rpartition(" :: ")[2] if classified else "see the licence in the package"
+
+
+def bill_of_materials(components: list[tuple[Locked, Path, str]]) -> bytes:
+    """Return what the file is made of, as CycloneDX 1.5 JSON; no date, so that builds are alike.
+
+    ``components``: package, the wheel used, the text of its METADATA; a package with several
+    wheels stands several times.
+    """
+    by_name: dict[str, dict[str, Any]] = {}
+    for package, wheel, metadata in components:
+        purl = f"pkg:pypi/{package.name}@{package.version}"
+        entry = by_name.setdefault(
+            package.name,
+            {
+                "type": "library",
+                "bom-ref": purl,
+                "name": package.name,
+                "version": package.version,
+                "purl": purl,
+                "licenses": [{"license": {"name": licence(metadata)}}],
+                "properties": [],
+            },
+        )
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        entry["properties"].append({"name": "wheel", "value": f"{wheel.name} sha256:{digest}"})
+    own = {"type": "application", "bom-ref": "minihub", "name": "minihub", "version": version()}
+    own["licenses"] = [{"license": {"id": "BSD-3-Clause"}}]
+    listed = [by_name[name] for name in sorted(by_name)]
+    bill = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {"component": own},
+        "components": listed,
+        "dependencies": [{"ref": "minihub", "dependsOn": [one["bom-ref"] for one in listed]}],
+    }
+    return json.dumps(bill, indent=2).encode() + b"\n"
+
+
 def payload(wheels: Path) -> dict[str, bytes]:
     """Return everything that is unpacked at start, by name."""
     files: dict[str, bytes] = {}
+    components = []
     for group in groups(read_lock((HERE / "requirements.lock").read_text(encoding="utf-8"))):
-        for wheel in fetch(wheels, group).values():
+        fetched = fetch(wheels, group)
+        for package in group.packages:
+            wheel = fetched[package.name]
             if group.folder in PSUTIL_PLATFORMS:
                 files.update(psutil_extensions(wheel, group.folder))
             # The modules of all six psutil wheels are the same.
-            for name, data in wheel_files(wheel).items():
+            contents = wheel_files(wheel)
+            metadata = next(data for name, data in contents.items() if name.endswith("/METADATA"))
+            components.append((package, wheel, metadata.decode()))
+            for name, data in contents.items():
                 if files.setdefault(name, data) != data:
                     raise BuildError(f"{wheel.name}: its {name} differs from another wheel's")
     files.update(own_files())
+    files[BILL] = bill_of_materials(components)
     return files
 
 

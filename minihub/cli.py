@@ -44,7 +44,7 @@ Servers:  server list|start|stop     what runs; server logs USER: what it says
           cull                       stop idle servers, once (cull --help)
 Checks:   config check|show          is the configuration right, what is set
           options --yaml|--markdown  every option, as file or reference
-          upgrade-db                 bring the database up to date, after a copy
+          upgrade-db, sbom           update the database; what this file is made of
 
 Flags:    -f, --config FILE          configuration file (default: minihub.yaml)
           --ip, --port, --base-url   where people reach the hub; or --url
@@ -282,6 +282,18 @@ def _options(call: Call) -> int:
     return 0
 
 
+def _sbom(call: Call) -> int:
+    """Print the bill of materials, which only a built file holds."""
+    from importlib.resources import files
+
+    bill = files("minihub") / "sbom.json"
+    if not bill.is_file():
+        _complain("Only the built file knows what is in it: python3 build_zipapp.py makes one.")
+        return 1
+    print(bill.read_text(encoding="utf-8"), end="")
+    return 0
+
+
 def _proxy(call: Call) -> int:
     from minihub.proxy.main import main as proxy_main
 
@@ -412,6 +424,12 @@ VERBS = (
             "--markdown": "as the reference, docs/options.md",
             "--overview": "as the table of the README",
         },
+    ),
+    Verb(
+        "sbom",
+        _sbom,
+        "Print what the file is made of: each package, its version and licence, as CycloneDX.",
+        configured=False,
     ),
     Verb("cull", _cull, "Stop idle servers.", raw=True),
     Verb(

@@ -1,6 +1,7 @@
 """build_zipapp.py: what goes into the file, the same bytes each time, and clear refusals."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -193,3 +194,25 @@ def test_failed_build_leaves_the_old_file(copy_with_wheels):
     assert build(copy_with_wheels).returncode == 1
     assert file.read_bytes() == b"old"
     assert [path.name for path in copy_with_wheels.glob(".minihub-*")] == []
+
+
+def test_bill_of_materials_names_every_package_of_the_lock(pyz, tmp_path):
+    ran = subprocess.run(
+        [sys.executable, str(pyz), "sbom"], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    bill = json.loads(ran.stdout)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
+    lock = (ROOT / "requirements.lock").read_text()
+    locked = set(re.findall(r"^([a-z0-9_.-]+)==([^ ]+)", lock, re.MULTILINE))
+    assert {(one["name"], one["version"]) for one in bill["components"]} == locked
+    wheels = [fact["value"] for one in bill["components"] for fact in one["properties"]]
+    assert sorted(re.findall(r"[0-9a-f]{64}", lock)) == sorted(w.rpartition(":")[2] for w in wheels)
+    assert all(one["licenses"][0]["license"]["name"] for one in bill["components"])
+
+
+def test_checkout_says_that_only_the_file_has_a_bill_of_materials():
+    ran = subprocess.run(
+        [sys.executable, "-m", "minihub", "sbom"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert ran.returncode == 1 and "build_zipapp.py" in ran.stderr
