@@ -44,7 +44,7 @@ Servers:  server list|start|stop     what runs; server logs USER: what it says
           cull                       stop idle servers, once (cull --help)
 Checks:   config check|show          is the configuration right, what is set
           options --yaml|--markdown  every option, as file or reference
-          upgrade-db, sbom           update the database; what this file is made of
+          upgrade-db, sbom           update the database; what is in this file
 
 Flags:    -f, --config FILE          configuration file (default: minihub.yaml)
           --ip, --port, --base-url   where people reach the hub; or --url

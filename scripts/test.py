@@ -44,9 +44,9 @@ def main() -> int:
     }
     # Waiting is most of what the tests do: more at once than there are cores. A file stays with
     # one worker, so that what its tests share is started once.
-    together = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "-m", "not alone"]
+    together = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile"]
     pytest = [python, "-m", "pytest"]
-    tests = [[*pytest, "-q", "-m", "alone", "tests"], [*pytest, "-q", *together, "tests"]]
+    tests = [[*pytest, "-q", *together, "tests"]]
     if len(sys.argv) > 1:
         tests = [[*pytest, *sys.argv[1:]]]
     PYZ.parent.mkdir(exist_ok=True)

@@ -191,23 +191,19 @@ def test_old_builds_are_removed_unless_a_process_runs_from_them(probe, run, cach
     assert running.returncode == 0
 
 
-@pytest.mark.alone
 def test_everything_bundled_can_be_imported_from_a_full_build(run, public_dir, builder, contents):
-    """And sooner once it is unpacked; how soon is for the benchmarks."""
     modules = f"{HEAVY} pamela traitlets.config oauthlib.oauth2 playhouse.db_url".split()
     source = f"""
-import sys, time
+import sys
 def main(argv=None):
-    start = time.perf_counter()
     for name in {modules}:
         __import__(name)
         assert sys.modules[name].__file__.startswith(sys.path[0]), name
-    print(time.perf_counter() - start)
+    print("all")
 """
     file = public_dir / "full.pyz"
     builder.write_archive(file, {**contents, "minihub/cli.py": source.encode()})
-    times = [float(run(file, "x").stdout) for _ in range(5)]
-    assert min(times[1:]) < times[0], times
+    assert run(file, "x").stdout == "all\n"
 
 
 # -- the file is replaced while it runs --------------------------------------------------------
@@ -356,16 +352,6 @@ def test_light_verb_waits_for_nothing_and_loads_nothing_heavy(probe, run, cache,
 def test_version_is_printed_by_the_archive_alone(pyz, run, cache, flags):
     assert run(pyz, "--version", flags=flags).stdout.count(".") == 2
     assert not cache.exists()
-
-
-@pytest.mark.alone
-def test_version_takes_at_most_200_ms(pyz, run):
-    def once() -> float:
-        start = time.perf_counter()
-        run(pyz, "--version")
-        return time.perf_counter() - start
-
-    assert min(once() for _ in range(7)) <= 0.2
 
 
 # -- what can be imported ----------------------------------------------------------------------
