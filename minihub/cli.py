@@ -33,17 +33,16 @@ Usage: {PROGRAM} [VERB] [FLAGS]
 
   {PROGRAM}                            run the hub at http://127.0.0.1:8000
   {PROGRAM} --port 80 -f class.yaml    run it as class.yaml says, on port 80
-  {PROGRAM} --generate-config          write minihub.yaml with every option in it
 
 Run:      (no verb)                  run the hub until Ctrl-C
           proxy                      run the proxy alone (proxy --help)
 People:   admin link                 a new one-time login for the hub's owner
-          user add|list|rm|passwd    who may use the hub
-          token [USER]               a new API token
+          user add|list|rm|passwd    who may use the hub; token: an API token
 Servers:  server list|start|stop     what runs; server logs USER: what it says
           cull                       stop idle servers, once (cull --help)
 Checks:   config check|show          is the configuration right, what is set
           options --yaml|--markdown  every option, as file or reference
+Data:     backup, restore FILE       all of the hub's own in one file, and back
           upgrade-db, sbom           update the database; what is in this file
 
 Flags:    -f, --config FILE          configuration file (default: minihub.yaml)
@@ -396,6 +395,26 @@ def _upgrade_db(call: Call) -> int:
     return _managed(call, manage.upgrade_db, dumped="--dumped" in call.switches)
 
 
+def _backup(call: Call) -> int:
+    from minihub import backup
+
+    return _managed(
+        call,
+        backup.backup,
+        "".join(call.words),
+        out=sys.stdout.buffer,
+        keep=backup.read_keep(call.values.get("--keep", "")),
+        with_secrets="--without-secrets" not in call.switches,
+        quiet="--quiet" in call.switches,
+    )
+
+
+def _restore(call: Call) -> int:
+    from minihub import backup
+
+    return backup.restore(_say, call.words[0], dry_run="--dry-run" in call.switches)
+
+
 VERBS = (
     Verb("", _serve, "Run the hub until it is told to stop."),
     Verb("proxy", _proxy, "Run the proxy alone.", raw=True),
@@ -494,6 +513,27 @@ VERBS = (
         flags={"-f": "go on with what it writes, until Ctrl-C", "--follow": "the same"},
         operand="USER [SERVER]",
         count=(1, 2),
+    ),
+    Verb(
+        "backup",
+        _backup,
+        "Copy database, configuration and secrets into one file, and try to restore it.",
+        flags={
+            "--keep N": "delete all but the newest N backups of the directory",
+            "--without-secrets": "leave out keys, tokens, logins and the configuration file",
+            "--quiet": "say nothing when all is well",
+        },
+        operand="[FILE]",
+        count=(0, 1),
+    ),
+    Verb(
+        "restore",
+        _restore,
+        "Put a backup back into this directory; what is there is kept.",
+        configured=False,
+        flags={"--dry-run": "look at everything, say what would happen, change nothing"},
+        operand="FILE",
+        count=(1, 1),
     ),
     Verb(
         "upgrade-db",

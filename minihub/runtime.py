@@ -77,6 +77,11 @@ def self_command(*args: str) -> list[str]:
     return [*_interpreter(*flags), program, *args]
 
 
+def own_command() -> list[str]:
+    """Return the argv with which people start this minihub: their file, not its unpacked copy."""
+    return [*_interpreter(), os.path.abspath(sys.argv[0])]
+
+
 def script_command(module: str, *args: str) -> list[str]:
     """Return the argv that runs one module of ours as a script, with ``-I -S``.
 

@@ -99,6 +99,8 @@ LAYERS = {
     "minihub.web": 5,
     "minihub.app": 6,
     "minihub.manage": 6,
+    "minihub.archive": 3,
+    "minihub.backup": 6,
     "minihub.manage_servers": 6,
     "minihub.cli": 7,
     "minihub.commandline": 7,
