@@ -196,12 +196,13 @@ class Hub:
         user_options: dict[str, Any] | None = None,
         display_name: str = "",
         handler: Any = None,
+        room: limits.NamedRoom | None = None,
     ) -> Server:
         """Begin to start a server and return it, SPAWNING; one already SPAWNING is returned.
 
         Without ``user_options`` those of its last start count, and without ``display_name`` the
-        one it has. Raises BadRequest when it runs or stops, TooMany at the limits. What goes wrong
-        later is in the server's ``failure``.
+        one it has. Raises BadRequest when it runs or stops, or ``room`` has none for its name,
+        TooMany at the limits. What goes wrong later is in the server's ``failure``.
         """
         with limits.noted(), self._lock:
             server = self._servers.get(user.id, name) or Server(user.id, user.name, name)
@@ -211,6 +212,9 @@ class Hub:
                 raise BadRequest(f"{server.full_name} is already running")
             if server.pending:
                 raise BadRequest(f"{server.full_name} is pending {server.pending}")
+            if room is not None:
+                mine = self._servers.of_user(user.id).values()
+                room.check(name, (one.name for one in mine if one.active))
             active = [one for one in self._servers if one.active]
             limits.check_counts(active, self.options)
             server.move(State.SPAWNING)  # STOPPED -> SPAWNING

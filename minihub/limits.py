@@ -15,10 +15,11 @@ import random
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from . import cpu, machine, metrics, usage
-from .errors import SpawnError, TooMany
+from .errors import BadRequest, SpawnError, TooMany
 from .local import LocalProcessSpawner
 from .server import Server, State
 
@@ -93,6 +94,28 @@ def check_counts(active: Collection[Server], options: Any) -> None:
             count=len(active),
             retry_after_s=FULL_RETRY_S,
         )
+
+
+@dataclass(frozen=True)
+class NamedRoom:
+    """Whether a user may have one more named server (``named_server_limit_per_user``).
+
+    ``names`` are those the database knew a moment ago; what began to start since then is asked of
+    the registry, by whoever holds it.
+    """
+
+    user_name: str
+    limit: int
+    names: frozenset[str]
+
+    def check(self, name: str, active: Iterable[str] = ()) -> None:
+        """Raise BadRequest when ``name`` would be one too many, beside the ``active`` servers."""
+        taken = (self.names | set(active)) - {""}
+        if name not in taken and 0 < self.limit <= len(taken):
+            raise BadRequest(
+                f"User {self.user_name} already has the maximum of {self.limit} named servers."
+                "  One must be deleted before a new server can be created"
+            )
 
 
 @contextmanager

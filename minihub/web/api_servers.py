@@ -22,6 +22,7 @@ import bottle
 
 from .. import clock
 from ..errors import BadRequest, Conflict, MinihubError, NotFound, RequestError
+from ..limits import NamedRoom
 from ..models import Server as ServerRow
 from ..models import User
 from ..server import Server, State
@@ -94,23 +95,24 @@ def _model(ctx: Context, user: User, server: Server, row: ServerRow | None) -> d
 
 def check_new_name(
     ctx: Context, user: User, server_name: str, display_name: str, *, check_limit: bool = True
-) -> None:
-    """Raise BadRequest unless the user has that named server, or may have one more of that name."""
+) -> NamedRoom | None:
+    """Raise BadRequest unless the user has that named server, or may have one more of that name.
+
+    Returns what is to be asked again when the server begins to start, if anything is.
+    """
     if not ctx.site.options.allow_named_servers:
         raise BadRequest("Named servers are not enabled.")
     with ctx.site.accounts.store.session():
         mine = ServerRow.select(ServerRow.name).where(ServerRow.user == user).tuples()
         named = {name for (name,) in mine if name}
     if server_name in named:
-        return
-    limit = ctx.site.named_server_limit(ctx)
-    if check_limit and 0 < limit <= len(named):
-        raise BadRequest(
-            f"User {user.name} already has the maximum of {limit} named servers."
-            "  One must be deleted before a new server can be created"
-        )
+        return None
+    room = NamedRoom(user.name, ctx.site.named_server_limit(ctx), frozenset(named))
+    if check_limit:
+        room.check(server_name)
     if problem := server_name_problem(server_name) or _display_name_problem(display_name):
         raise BadRequest(problem)
+    return room
 
 
 def _display_name_problem(name: str) -> str:
@@ -175,8 +177,11 @@ def make_server(ctx: Context, name: str, server_name: str = "") -> Any:
         raise Conflict(f"User {user.name} already has server {server_name}")
     options, display_name = _body(ctx)
     display_name = display_name or server_name
-    check_new_name(ctx, user, server_name, display_name)
+    room = check_new_name(ctx, user, server_name, display_name)
     with ctx.site.accounts.store.transaction():
+        if room is not None:  # nobody else makes one meanwhile
+            mine = ServerRow.select(ServerRow.name).where(ServerRow.user == user).tuples()
+            room.check(server_name, (name for (name,) in mine))
         row, created = ServerRow.get_or_create(
             user=user,
             name=server_name,
@@ -192,15 +197,18 @@ def start(ctx: Context, name: str, server_name: str = "") -> Any:
     """Start a server: 201 when it is ready in time, 202 while it is pending."""
     user, server, _row = _find(ctx, name, server_name)
     options, display_name = _body(ctx)
+    room = None
     if server_name:
-        check_new_name(ctx, user, server_name, display_name or server_name)
+        room = check_new_name(ctx, user, server_name, display_name or server_name)
     _check_display_name(display_name)
     hub = ctx.site.hub
     hub.poll_now(server)
     if server.state is State.SPAWNING:
         return ctx.reply(b"", 202)
     ctx.check_before_start(user)
-    server = hub.start_server(user, server_name, user_options=options, display_name=display_name)
+    server = hub.start_server(
+        user, server_name, user_options=options, display_name=display_name, room=room
+    )
     if not server.wait_settled(ctx.site.slow_spawn_timeout_s):
         return ctx.reply(b"", 202)
     if server.failure is not None:

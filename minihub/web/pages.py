@@ -120,8 +120,7 @@ def spawn(ctx: Context, user_name: str = "", server_name: str = "") -> Any:
         return ctx.redirect(_after_start(ctx, server))
     if server.active:
         return ctx.redirect(_pending_url(ctx, server))
-    if server_name:
-        check_new_name(ctx, user, server_name, server_name)
+    room = check_new_name(ctx, user, server_name, server_name) if server_name else None
     spawner = _spawner_for_form(ctx, user, server_name)
     form = spawner.get_options_form()
     if ctx.method == "GET" and form:
@@ -138,7 +137,7 @@ def spawn(ctx: Context, user_name: str = "", server_name: str = "") -> Any:
     except (ValueError, SpawnError) as error:
         return _options_page(ctx, server, form, str(error), 400)
     ctx.check_before_start(user)
-    ctx.site.hub.start_server(user, server_name, user_options=options)
+    ctx.site.hub.start_server(user, server_name, user_options=options, room=room)
     if ctx.caller.name != user_name:
         ctx.audit("start server", user_name, server_name)
     ctx.site.hub.server(user, server_name).wait_settled(INSTANT_FAILURE_S)

@@ -43,19 +43,22 @@ def start(hub: Any, name: str) -> requests.Response:
     return api(hub, "POST", f"users/{name}/server")
 
 
-def start_many(hub: Any, names: list[str]) -> list[int]:
-    """Ask for all these servers at the same moment; return the statuses of the answers."""
-    gate = threading.Barrier(len(names))
+def start_many(hub: Any, paths: list[str], method: str = "POST") -> list[int]:
+    """Ask for all these servers at the same moment; return the statuses of the answers.
+
+    A path is a user's name, or ``NAME/servers/SERVER``.
+    """
+    gate = threading.Barrier(len(paths))
     statuses = []
 
-    def one(name: str) -> None:
+    def one(path: str) -> None:
         with requests.Session() as session:
             session.get(hub.url + "hub/api", timeout=60)  # the connection is there already
             gate.wait(30)
-            url = f"{hub.url}hub/api/users/{name}/server"
-            statuses.append(session.post(url, headers=ADMIN, timeout=60).status_code)
+            url = f"{hub.url}hub/api/users/{path if '/' in path else path + '/server'}"
+            statuses.append(session.request(method, url, headers=ADMIN, timeout=60).status_code)
 
-    threads = [threading.Thread(target=one, args=(name,)) for name in names]
+    threads = [threading.Thread(target=one, args=(path,)) for path in paths]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -90,6 +93,32 @@ def test_active_server_limit_is_exact_under_simultaneous_requests(start_hub):
     assert refused.status_code == 429
     assert "Active user limit exceeded. Try again in a few minutes." in refused.json()["message"]
     assert int(refused.headers["Retry-After"]) > 0
+
+
+def test_concurrent_spawn_limit_is_exact_under_simultaneous_requests(start_hub):
+    settings = {"slow_spawn_timeout": 0}
+    hub = start_hub(
+        with_admin(
+            MUTE | {"JupyterHub": {"concurrent_spawn_limit": 5, "tornado_settings": settings}}
+        )
+    )
+    names = [f"u{number}" for number in range(50)]
+    add_users(hub, *names)
+    statuses = start_many(hub, names)
+    assert (statuses.count(202), statuses.count(429)) == (5, 45)
+
+
+def test_named_server_limit_is_exact_under_simultaneous_requests(start_hub):
+    limits = {"allow_named_servers": True, "named_server_limit_per_user": 3}
+    settings = {"tornado_settings": {"slow_spawn_timeout": 0}}
+    hub = start_hub(with_admin(MUTE | {"JupyterHub": limits | settings}))
+    add_users(hub, "ada")
+    statuses = start_many(hub, [f"ada/servers/s{number}" for number in range(50)])
+    assert (statuses.count(202), statuses.count(400)) == (3, 47)
+    assert len(api(hub, "GET", "users/ada").json()["servers"]) == 3
+    add_users(hub, "ben")  # the same for servers that are only made
+    statuses = start_many(hub, [f"ben/servers/s{number}" for number in range(20)], "PUT")
+    assert (statuses.count(201), statuses.count(400)) == (3, 17)
 
 
 def test_active_server_limit_counts_servers_that_are_stopping(start_hub):

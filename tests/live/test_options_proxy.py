@@ -226,7 +226,8 @@ def test_proxys_own_options(start_hub):
     assert answer.status_code == 200 and "/" in answer.json()
     pid = hub.proxy()["pid"]
     assert int((hub.directory / "the-proxy.pid").read_text()) == pid
-    assert psutil.Process(pid).cmdline()[:3] == BUILT_IN
+    command = psutil.Process(pid).cmdline()
+    assert command[:3] == BUILT_IN and command[-2:] == ["--log-level", "debug"]
     assert "Umask:\t0027" in Path(f"/proc/{pid}/status").read_text()
     requests.delete(  # asked every second, although proxy_check_interval is 30
         f"http://127.0.0.1:{api}/api/routes/",
