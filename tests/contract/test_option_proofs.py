@@ -311,7 +311,7 @@ PROOFS = {
     "CryptKeeper.keys": "tests/live/test_options_authstate.py"
     "::test_first_key_encrypts_and_a_lost_key_is_as_if_nothing_was_kept",
     "CryptKeeper.n_threads": "tests/live/test_options_authstate.py"
-    "::test_first_key_encrypts_and_a_lost_key_is_as_if_nothing_was_kept",
+    "::test_n_threads_bounds_how_many_encrypt_at_the_same_time",
     "Authenticator.admin_users": "tests/live/test_options_authenticators.py"
     "::test_admin_users_are_admins",
     "Authenticator.allow_all": "tests/live/test_options_authenticators.py"

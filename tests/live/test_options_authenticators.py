@@ -444,18 +444,20 @@ def test_pam_accounts_sessions_groups_and_names(start_hub, account, service):
             "service": service,
             "encoding": "latin-1",
             "check_account": False,
-            "open_sessions": True,
             "admin_groups": [group],
         },
     }
     subprocess.run(["usermod", "--expiredate", "2001-01-01", name], check=True)
     try:
-        hub = start_hub(config)
-        browser = hub.browser(name, password)  # expired, but nobody asks
-        assert browser.get("/hub/admin").status_code == 200  # by the group
-        browser.start_server(name)
-        hub.wait_text("session")
-        hub.stop()
+        for opened in (True, False):
+            config["PAMAuthenticator"]["open_sessions"] = opened
+            hub = start_hub(config)
+            browser = hub.browser(name, password)  # expired, but nobody asks
+            assert browser.get("/hub/admin").status_code == 200  # by the group
+            browser.start_server(name)
+            hub.stop()
+            # The service refuses every session.
+            assert (f'PAM could not open a session for "{name}": ' in hub.text) is opened
         config["PAMAuthenticator"]["check_account"] = True
         hub = start_hub(config)
         assert not may_log_in(hub, name, password)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyconfig
@@ -96,6 +97,34 @@ def test_first_key_encrypts_and_a_lost_key_is_as_if_nothing_was_kept(start):
     again.wait_text("The auth_state of ada is not used: .* cannot be decrypted")
     again.browser("ada")  # a new login brings it again
     assert state_of(again, "ada") == {"ticket": "the-ticket-of-ada"}
+
+
+COUNTED = """
+import threading, time
+from cryptography.fernet import MultiFernet
+real, lock, now, most = MultiFernet.encrypt, threading.Lock(), 0, 0
+def encrypt(self, data, *args):
+    global now, most
+    with lock:
+        now += 1
+        most = max(most, now)
+    time.sleep(0.3)
+    with lock:
+        now -= 1
+        with open("most", "w") as file:
+            file.write(str(most))
+    return real(self, data, *args)
+MultiFernet.encrypt = encrypt
+"""
+
+
+@pytest.mark.parametrize("n_threads", [1, 4])
+def test_n_threads_bounds_how_many_encrypt_at_the_same_time(start, n_threads):
+    hub = start(COUNTED + f"c.CryptKeeper.n_threads = {n_threads}\n")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(hub.browser, [f"u{number}" for number in range(8)]))
+    most = int((hub.directory / "most").read_text())
+    assert most == 1 if n_threads == 1 else 1 < most <= 4
 
 
 def test_without_the_option_nothing_is_kept(start):

@@ -221,7 +221,7 @@ def test_proxys_own_options(start_hub):
         "command_umask": 0o027,
         "check_running_interval": 1,
     }
-    hub = start_hub({"ThreadedProxy": options})
+    hub = start_hub({"JupyterHub": {"proxy_check_interval": 3600}, "ThreadedProxy": options})
     answer = proxy_api(f"http://127.0.0.1:{api}", "s" * 32)
     assert answer.status_code == 200 and "/" in answer.json()
     pid = hub.proxy()["pid"]
@@ -229,7 +229,7 @@ def test_proxys_own_options(start_hub):
     command = psutil.Process(pid).cmdline()
     assert command[:3] == BUILT_IN and command[-2:] == ["--log-level", "debug"]
     assert "Umask:\t0027" in Path(f"/proc/{pid}/status").read_text()
-    requests.delete(  # asked every second, although proxy_check_interval is 30
+    requests.delete(  # asked every second, whatever proxy_check_interval is
         f"http://127.0.0.1:{api}/api/routes/",
         headers={"Authorization": "token " + "s" * 32},
         timeout=5,

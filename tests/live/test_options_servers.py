@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import psutil
 import pyconfig
 import pytest
 import requests
-from harness import free_port
+from harness import free_port, until
 
 ADMIN = {"Authorization": "token the-token-of-an-admin"}
 WITH_ADMIN = {"JupyterHub": {"api_tokens": {"the-token-of-an-admin": "root-admin"}}}
@@ -163,13 +164,38 @@ def test_hub_connect_url_is_what_servers_are_told(start_hub):
     assert hub.default_route() == f"http://127.0.0.1:{port}"
 
 
+LOOKED_AT = """
+import time
+from jupyterhub.spawner import SimpleLocalProcessSpawner
+class Noting(SimpleLocalProcessSpawner):
+    async def poll(self):
+        with open("looks", "a") as file:
+            print(time.monotonic(), file=file)
+        return await super().poll()
+c.JupyterHub.spawner_class = Noting
+c.Spawner.poll_interval = 3
+c.Spawner.poll_jitter = JITTER
+"""
+
+
 @pytest.mark.parametrize("jitter", [0, 1])
-def test_poll_interval_and_jitter_notice_an_ended_server(start_hub, jitter):
-    changes = {"poll_interval": 1, "poll_jitter": jitter}
-    hub = start_hub(WITH_ADMIN | {"Spawner": changes})
+def test_poll_interval_and_jitter_notice_an_ended_server(start_hub, tmp_path, jitter):
+    lines = LOOKED_AT.replace("JITTER", str(jitter))
+    hub = start_hub(args=pyconfig.write(tmp_path / "config.py", lines, WITH_ADMIN))
     assert start(hub, "root-admin").status_code == 201
+    (hub.directory / "looks").unlink(missing_ok=True)  # those of the start
+
+    def pauses() -> list[float]:
+        times = [float(line) for line in (hub.directory / "looks").read_text().split()]
+        return [after - before for before, after in itertools.pairwise(times)]
+
+    if jitter:  # from nothing to twice the interval
+        until(lambda: any(pause < 2.5 for pause in pauses()), 60)
+    else:
+        until(lambda: len(pauses()) >= 2, 40)
+        assert 2.9 < min(pauses()) < 15  # those of a busy machine are longer
     psutil.Process(hub.server_process("root-admin").pid).kill()
-    hub.wait_text("Server root-admin/ has ended by itself", timeout_s=8)
+    hub.wait_text("Server root-admin/ has ended by itself", timeout_s=20)
 
 
 def test_hub_ends_after_so_many_failed_starts_in_a_row(start_hub):
