@@ -62,7 +62,7 @@ EATEN = []
 def eat(mb: list[str], by: list[str]) -> int:
     """Let the server itself or a child of its own take memory; return that one's process id.
 
-    A child ends when the server does.
+    A child ends when the server does. By ``family`` four processes share what was taken.
     """
     size = int(mb[0]) * 1024**2
     if by == ["server"]:
@@ -70,13 +70,22 @@ def eat(mb: list[str], by: list[str]) -> int:
         return os.getpid()
     program = (
         f"import os, sys; x = os.urandom(1024) * ({size} // 1024);"
-        "print(flush=True); sys.stdin.read()"
+        + ("[os.fork() for _ in range(2)];" if by == ["family"] else "")
+        + "print(flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     child.stdout.readline()
     EATEN.append(child)
     return child.pid
+
+
+def burn(seconds: list[str]) -> str:
+    """Keep a processor busy for so long."""
+    end = time.monotonic() + float(seconds[0])
+    while time.monotonic() < end:
+        pass
+    return "done"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -114,6 +123,8 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == PREFIX + "run":
             done = subprocess.run(parse_qs(url.query)["command"], shell=True, capture_output=True)
             return self.answer(200, done.stdout + done.stderr)
+        if url.path == PREFIX + "burn":
+            return self.answer(200, burn(**parse_qs(url.query)).encode())
         if url.path == PREFIX + "oauth_callback":
             return self.callback(parse_qs(url.query))
         model = self.visitor()

@@ -148,6 +148,7 @@ class Statsd:
             "requests.ws": tally.get("requests_ws", 0),
             "find_target_for_req": tally.get("lookups", 0),
             "find_target_for_req ms": 1000 * tally.get("lookup_seconds", 0),
+            "last_activity_updating": tally.get("activities", 0),
         }
         for name, value in tally.items():
             if name.startswith("status "):
@@ -165,6 +166,9 @@ class Statsd:
             # One value for all look-ups since the last time, weighted by their number.
             mean = spent / found
             lines.append(f"{self._prefix}.find_target_for_req:{mean:.6f}|ms|@{1 / found:.9f}")
+        noted = changes.pop("last_activity_updating")
+        if noted > 0:  # no time worth a clock, as in render()
+            lines.append(f"{self._prefix}.last_activity_updating:0|ms|@{1 / noted:.9f}")
         lines += [f"{self._prefix}.{name}:{int(n)}|c" for name, n in changes.items() if n > 0]
         datagram = ""
         for line in lines:

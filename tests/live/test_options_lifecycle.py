@@ -94,9 +94,14 @@ class Asking(threading.Thread):
         return self.statuses
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_next_hub_carries_on_where_the_last_one_ended(restart, number):
-    hub = restart(KEEP_ALL)
+@pytest.mark.parametrize(
+    "number, options",
+    [(signal.SIGINT, {}), (signal.SIGTERM, {"ThreadedProxy": {"auth_token": "given-" * 5}})],
+)
+def test_next_hub_carries_on_where_the_last_one_ended(restart, number, options):
+    """The proxy's token is one of the state directory's, or one of the configuration's."""
+    config = merge(KEEP_ALL, options)
+    hub = restart(config)
     browser, server_pid = enter(hub, "ada")
     proxy_pid, routes = hub.proxy()["pid"], set(hub.routes())
     token = psutil.Process(server_pid).environ()["JUPYTERHUB_API_TOKEN"]
@@ -107,7 +112,7 @@ def test_next_hub_carries_on_where_the_last_one_ended(restart, number):
         # api is answered by the server itself, without asking the hub.
         asking = Asking(hub.url + "user/ada/api", cookies_of(browser))
         assert hub.stop(number) == 0
-        hub = restart(KEEP_ALL)
+        hub = restart(config)
         statuses = asking.stop()
         websocket.send("still here")
         assert websocket.recv(timeout=10) == "still here"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import psutil
 import pyconfig
 import pytest
 import requests
+from harness import ROOT
 
 ADMIN = {"Authorization": "token the-token-of-an-admin"}
 MB = 1024**2
@@ -246,12 +249,17 @@ def test_mem_limit_warns_and_ends_the_largest_process_then_the_server(start_hub)
     assert "so it was ended" not in browser.get("/hub/home").text
 
 
-def test_mem_limit_does_not_limit_address_space(start_hub):
+def test_mem_limit_counts_shared_memory_once_and_does_not_limit_address_space(start_hub):
     hub = start_hub(with_admin({"Spawner": {"mem_limit": "200M"}}))
     browser = hub.browser("ada")
     browser.start_server("ada")
-    pid = browser.follow("/user/ada/").json()["pid"]
-    assert psutil.Process(pid).rlimit(psutil.RLIMIT_AS) == (-1, -1)
+    server = psutil.Process(browser.follow("/user/ada/").json()["pid"])
+    assert server.rlimit(psutil.RLIMIT_AS) == (-1, -1)
+    browser.get("/user/ada/eat?mb=90&by=family")
+    family = server.children(recursive=True)
+    assert len(family) == 4 and sum(one.memory_info().rss for one in family) > 300 * MB
+    time.sleep(3)  # longer than it looks away
+    assert all(one.is_running() for one in family) and "Spawner.mem_limit" not in hub.text
 
 
 def test_limits_of_a_running_server_outlive_the_hub(start_hub, tmp_path):
@@ -304,12 +312,62 @@ def test_mem_guarantee_refuses_what_cannot_be_kept(start_hub):
 # -- processors ----------------------------------------------------------------------------
 
 
+def group_of(pid: int) -> Path | None:
+    """Return the control group of its own that a server runs in, if it does."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    own = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "")
+    return Path("/sys/fs/cgroup" + own) if "/server-" in own else None
+
+
+@pytest.fixture
+def delegated() -> Iterator[list[str]]:
+    """A control group that is left to the hub; gives the words that run a command in it."""
+    top = Path("/sys/fs/cgroup")
+    group = top / f"minihub-test-{os.getpid()}"
+    try:
+        if "cpu" not in (top / "cgroup.controllers").read_text().split():
+            pytest.skip("the processors are not in the hands of control groups, version 2")
+        (top / "cgroup.subtree_control").write_text("+cpu")
+        group.mkdir()
+        os.setxattr(group, "trusted.delegate", b"1")
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh"]
+    for inner in sorted(group.rglob("*/"), reverse=True):
+        with contextlib.suppress(OSError):
+            inner.rmdir()
+    group.rmdir()
+
+
+def test_cpu_limit_is_exact_in_a_delegated_control_group(start_hub, delegated):
+    program = [*delegated, sys.executable, str(ROOT / "minihub" / "__main__.py")]
+    hub = start_hub(
+        with_admin({"Spawner": {"cpu_limit": 0.3, "cpu_guarantee": 0.25}}), command=program
+    )
+    browser = hub.browser("ada")
+    browser.start_server("ada")
+    server = psutil.Process(hub.server_process("ada").pid)
+    group = group_of(server.pid)
+    assert group is not None
+    assert (group / "cpu.max").read_text().split() == ["30000", "100000"]
+    assert (group / "cpu.weight").read_text().strip() == "25"
+    assert "Spawner.cpu_" not in hub.text  # nothing is missing
+    began, before = time.monotonic(), sum(server.cpu_times()[:2])
+    browser.get("/user/ada/burn?seconds=4")
+    used = sum(server.cpu_times()[:2]) - before
+    assert used / (time.monotonic() - began) < 0.4
+    browser.submit("/hub/stop/ada", {}, page="/hub/home")
+    until(lambda: not group.exists())
+
+
 def test_cpu_limit_binds_to_processors_and_makes_nicer(start_hub):
     hub = start_hub(with_admin({"Spawner": {"cpu_limit": 0.5, "cpu_guarantee": 0.25}}))
     add_users(hub, "ada", "ben")
     for name in ("ada", "ben"):
         assert start(hub, name).status_code == 201
     ada, ben = (psutil.Process(hub.server_process(name).pid) for name in ("ada", "ben"))
+    if group_of(ada.pid) is not None:
+        pytest.skip("control groups hold the limit here")
     own = os.sched_getaffinity(0)
     if len(own) > 1:  # each on a processor of its own while there are enough
         assert len(ada.cpu_affinity()) == len(ben.cpu_affinity()) == 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import requests
+from websockets.sync.client import connect
 
 ADMIN = {"Authorization": "token the-token-of-an-admin"}
 TOKENS = {"the-token-of-an-admin": "root-admin", "the-token-of-a-student": "sam"}
@@ -102,6 +103,11 @@ def test_statsd_hears_a_day_at_the_hub(start_hub, statsd):
     browser.start_server("ada")
     statsd.wait(name("spawner.success"))
     browser.follow("/user/ada/")
+    url = hub.url.replace("http", "ws") + "user/ada/ws"
+    cookie = "; ".join(f"{one.name}={one.value}" for one in browser.cookies)
+    with connect(url, additional_headers={"Cookie": cookie}) as websocket:
+        websocket.send("hello")
+        assert websocket.recv(timeout=10) == "hello"
     statsd.wait(name("users.running"), name("users.active"))
     deadline = time.monotonic() + 10
     while statsd.last(name("users.running")) != 1 or statsd.last(name("users.active")) != 1:
@@ -118,7 +124,12 @@ def test_statsd_hears_a_day_at_the_hub(start_hub, statsd):
     browser.get("/hub/logout")
     statsd.wait(name("logout"))
     # The proxy sends its own, below the hub's.
-    statsd.wait(name("chp.requests.web"), name("chp.api.route.add"), timeout_s=30)
+    of_proxy = (
+        *("requests.web", "requests.ws", "requests.proxy.200", "requests.api.201"),
+        *("api.route.add", "api.route.get", "api.route.delete"),
+        *("find_target_for_req", "last_activity_updating"),
+    )
+    statsd.wait(*(name(f"chp.{one}") for one in of_proxy), timeout_s=30)
 
     assert all(one.startswith("school.hub.") for one in statsd.names())
     for counter in ("login.request", "logout", "redirects.user_to_login", "csp_report"):
