@@ -109,7 +109,7 @@ class Exchange(Owner):
         if settings.change_origin or self.fields.host is None:
             lines = http1.without_fields(lines[:-2], {b"host"})
             lines = b"Host: %b\r\n%b\r\n" % (target.host_field, lines)
-        head = b"%b %b HTTP/1.1\r\n%b" % (self.method, path, lines)
+        head = b"".join((self.method, b" ", path, b" HTTP/1.1\r\n", lines))
         is_repeatable = self.method in _REPEATABLE and not self.relay.has_body
         self._replay = head if is_repeatable else None
         body = self.relay.take_body()
@@ -169,22 +169,24 @@ class Exchange(Owner):
             self.upstream = None
         if self.page_status:
             self.status = status = self.page_status
-            reason = pages.reason(status)
             lines = http1.field_lines(head.forward, (b"content-type", b"content-encoding"))
             if head.length >= 0:
                 lines += b"Content-Length: %d\r\n" % head.length
+            out = b"HTTP/1.1 %d %b\r\n%b" % (status, pages.reason(status), lines)
         else:
             self.status = status = head.status
-            self.context.stats.status(status)
-            reason = head.reason
-            lines = head.forward
+            statuses = self.context.stats.statuses
+            statuses[status] = statuses.get(status, 0) + 1
             if self.context.settings.rewrites_location:
                 lines = forwarding.rewrite_location(
                     self.context.settings, head, self.route, self.fields
                 )
+                out = b"HTTP/1.1 %d %b\r\n%b" % (status, head.reason, lines)
+            else:
+                out = head.start
         if head.length < 0 and not (self.expects_no_body or status == 204 or status == 304):
             if self.is_http11:
-                lines += b"Transfer-Encoding: chunked\r\n"
+                out += b"Transfer-Encoding: chunked\r\n"
                 self.reframes = not head.chunked
             else:
                 relay.keep = False
@@ -192,15 +194,16 @@ class Exchange(Owner):
             # Bytes behind a refused handshake, or of a body nobody wanted, are no request.
             relay.keep = False
         if not relay.keep:
-            lines += b"Connection: close\r\n"
-        elif not self.is_http11:
-            lines += b"Connection: keep-alive\r\n"
+            out += b"Connection: close\r\n\r\n"
+        elif self.is_http11:
+            out += b"\r\n"
+        else:
+            out += b"Connection: keep-alive\r\n\r\n"
         self.head_sent = True
-        out = b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, lines)
         if pieces:
             if self.reframes:
                 pieces = forwarding.as_chunks(pieces)
-            out += b"".join(pieces)
+            out += pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if is_done:
             if self.reframes:
                 out += b"0\r\n\r\n"

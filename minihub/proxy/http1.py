@@ -107,15 +107,17 @@ class RequestFields:
 
 
 class ResponseHead:
-    """What the head of a response says.
+    """What the head of a response says; the same head always says the same.
 
     ``forward`` is the field block without the fields of this hop and without Transfer-Encoding;
-    ``length`` is the Content-Length or -1.
+    ``start`` is the status line for the client with that block behind it; ``length`` is the
+    Content-Length or -1.
     """
 
     __slots__ = (
         "status",
         "reason",
+        "start",
         "is_http11",
         "forward",
         "length",
@@ -338,6 +340,7 @@ def read_response_head(data: bytes, end: int) -> ResponseHead:
         raise ProtocolError("Transfer-Encoding where it may not be")
     if named:
         head.forward = _drop_named(head.forward, named)
+    head.start = b"HTTP/1.1 %d %b\r\n%b" % (head.status, head.reason, head.forward)
     return head
 
 

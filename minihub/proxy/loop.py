@@ -1,6 +1,6 @@
 """A loop thread: readiness events in, calls of connections out; nothing here knows HTTP.
 
-Rules of this file: sockets are non-blocking and level-triggered. A connection stays registered
+Rules of this file: sockets are non-blocking and, but for tunnels, level-triggered. A connection stays registered
 for reading and changes its interest only when one side has to wait for the other. Sockets are
 closed after a batch of events is through, so that a descriptor is never reused within it. One
 sweep a second looks for connections past their deadline: there are no timers to keep.
@@ -23,6 +23,9 @@ from minihub.proxy import log
 
 READ = 1  # POLLIN
 WRITE = 4  # POLLOUT
+#: Interest that is reported once for each change instead of as long as it lasts: EPOLLET, with
+#: EPOLLRDHUP and EPOLLPRI so that an end and urgent data show; 0 where there is no epoll.
+EDGES = getattr(select, "EPOLLET", 0) and select.EPOLLET | select.EPOLLRDHUP | select.EPOLLPRI
 #: Bytes read at once where a head may come, and where a body streams.
 SMALL_READ = 65536
 BIG_READ = 1048576
@@ -149,9 +152,13 @@ class Stream(Connection):
             self.on_broken()
             return
         if sent < len(data):
-            self.pending = memoryview(bytes(memoryview(data)[sent:]))
-            self.want(self.mask | WRITE)
-            self.on_stuck()
+            self.hold(data, sent)
+
+    def hold(self, data: bytes | memoryview, sent: int) -> None:
+        """Keep what follows the first ``sent`` bytes until the peer takes more."""
+        self.pending = memoryview(bytes(memoryview(data)[sent:]))
+        self.want(self.mask | WRITE)
+        self.on_stuck()
 
     def flush(self) -> None:
         """Send of what waits as much as goes."""

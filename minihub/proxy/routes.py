@@ -161,12 +161,14 @@ class Snapshot:
         depth = self.depth
         if depth:
             buckets = self._buckets
-            parts = path.split(b"/", depth + 1)
-            for count in range(min(len(parts), depth + 1), 1, -1):
-                key = b"/".join(parts[:count])
+            key = path
+            if path.count(b"/") > depth:
+                key = b"/".join(path.split(b"/", depth + 1)[: depth + 1])
+            while key:
                 route = buckets[hash(key) % BUCKETS].get(key)
                 if route is not None:
                     return route
+                key = key[: key.rfind(b"/")]
         return self.get(b"/")
 
     def match(self, raw: bytes, host: bytes | None = None) -> Route | None:

@@ -2,7 +2,9 @@
 
 Rules of this file: it knows two sockets and nothing of HTTP. What one side sends is offered to
 the other at once; what does not fit is held, and the sender is not read until it has gone. When
-a side ends, the other is told so and may finish, for a while.
+a side ends, the other is told so and may finish, for a while. Plain sockets are edge-triggered,
+which costs the kernel less for each message: a read that fills its buffer, or comes with anything
+but plain readiness, asks the poller again.
 
 Threads: a tunnel belongs to the loop thread that made it.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 import socket
 
 from minihub.proxy.context import Context
-from minihub.proxy.loop import BIG_READ, FOREVER, READ, SMALL_READ, WRITE, Stream
+from minihub.proxy.loop import BIG_READ, EDGES, FOREVER, READ, SMALL_READ, WRITE, Stream
 from minihub.proxy.routes import Route
 
 #: How long the second direction of a half-closed tunnel may be silent.
@@ -35,6 +37,10 @@ class TunnelEnd(Stream):
         "_appetite",
         "_limit",
         "_counters",
+        "_stats",
+        "_edges",
+        "_recv_into",
+        "_send",
     )
 
     peer: TunnelEnd
@@ -42,7 +48,7 @@ class TunnelEnd(Stream):
     def __init__(
         self, context: Context, route: Route, sock: socket.socket, address: bytes | None
     ) -> None:
-        super().__init__(context.loop, sock)
+        super().__init__(context.loop, sock, 0)
         self.context = context
         self.route = route
         self.address = address
@@ -50,6 +56,26 @@ class TunnelEnd(Stream):
         self._appetite = SMALL_READ
         self._limit = context.settings.tunnel_timeout
         self._counters = route.counters_of(context.loop.name)
+        self._stats = context.stats
+        # TLS holds data back where an edge would not show it.
+        self._edges = EDGES if isinstance(sock, socket.socket) else 0
+        # Looked up once, not for each message.
+        self._recv_into = sock.recv_into
+        self._send = sock.send
+        self.want(READ)
+
+    def want(self, mask: int) -> None:
+        """Be called for these events from now on; what is ready already counts as one."""
+        before = self.mask
+        if mask == before or self.closed:
+            return
+        self.mask = mask
+        if not before:
+            self.loop.poller.register(self.fd, mask | self._edges)
+        elif not mask:
+            self.loop.poller.unregister(self.fd)
+        else:
+            self.loop.poller.modify(self.fd, mask | self._edges)
 
     def on_event(self, mask: int) -> None:
         if mask & WRITE and self.pending is not None:
@@ -59,8 +85,9 @@ class TunnelEnd(Stream):
         peer = self.peer
         loop = self.loop
         buffer = loop.buffer
+        appetite = self._appetite
         try:
-            count = self.sock.recv_into(buffer, self._appetite)
+            count = self._recv_into(buffer, appetite)
         except BlockingIOError:
             return
         except OSError:
@@ -69,17 +96,32 @@ class TunnelEnd(Stream):
         if not count:
             self._on_eof()
             return
-        now = loop.now
-        self.route.active = now
-        self.context.stats.activities += 1
-        self.deadline = peer.deadline = now + self._limit
+        data = buffer[:count]
+        self.route.active = now = loop.now
+        self._stats.activities += 1
+        if self._limit is not FOREVER:
+            self.deadline = peer.deadline = now + self._limit
         if self.address is not None:
             self._counters.bytes_in += count
         else:
             self._counters.bytes_out += count
-        if count == self._appetite < BIG_READ:
+        if count == appetite < BIG_READ:
             self._appetite *= 2
-        peer.send(buffer[:count])
+        if peer.pending is None:
+            try:
+                sent = peer._send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                peer.on_broken()
+                return
+            if sent < count:
+                peer.hold(data, sent)
+        else:
+            peer.send(data)
+        if (count == appetite or mask != READ) and self._edges and not self.closed and self.mask:
+            # There may be more, or the end, which no further edge would tell of.
+            loop.poller.modify(self.fd, self.mask | self._edges)
 
     def on_stuck(self) -> None:
         self.peer.want(self.peer.mask & ~READ)

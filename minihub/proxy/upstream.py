@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 30.0
 #: A response may come with this many interim (1xx) heads in front.
 MAX_INTERIM = 32
+#: Response heads up to this size are remembered, and not read again when they repeat.
+MAX_REMEMBERED = 2048
 
 _RESOLVING, _CONNECTING, _HANDSHAKE, _HEAD, _BODY, _IDLE = range(6)
 
@@ -87,6 +89,8 @@ class Upstream(Stream):
         "_held",
         "_left",
         "_reader",
+        "_head_data",
+        "_head",
         "_keep",
         "_interims",
         "_appetite",
@@ -113,6 +117,9 @@ class Upstream(Stream):
         self._held = b""
         self._left = 0
         self._reader: http1.ChunkedReader | None = None
+        # The last response head: a target's answers often differ in nothing, or once a second.
+        self._head_data = b""
+        self._head: http1.ResponseHead
         self._keep = False
         self._interims = 0
         self._appetite = SMALL_READ
@@ -331,7 +338,14 @@ class Upstream(Stream):
                 return
             if end > self.pool.max_head_bytes:
                 raise ProtocolError("head too large")
-            head = http1.read_response_head(data, end + 2)
+            head_data = data[: end + 2]
+            if head_data == self._head_data:
+                head = self._head
+            else:
+                head = http1.read_response_head(data, end + 2)
+                if end <= MAX_REMEMBERED:
+                    self._head_data = head_data
+                    self._head = head
             if head.status >= 200:
                 break
             if head.status == 101:
