@@ -192,6 +192,8 @@ class ConfigurableHTTPProxy(Proxy):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._process: process.Process | None = None
+        #: Processes that have handed over and still serve their last tunnels.
+        self._leaving: list[process.Process] = []
         self._asked: list[str] = []
         #: The API of the process that we watch; another than ``api_url`` after use_other().
         self._own_url = ""
@@ -247,6 +249,7 @@ class ConfigurableHTTPProxy(Proxy):
             return False
         identity = process.Identity(facts.pid, facts.create_time)
         found = process.adopt(identity, facts.marker)
+        found = self._successor_of(found) or found
         if found.poll() is not None:
             return False
         if facts.asked == self._asked and given in ("", facts.auth_token):
@@ -255,13 +258,15 @@ class ConfigurableHTTPProxy(Proxy):
             self.public_port = facts.public_port
             if self._is_well():
                 self._process, self._own_url = found, self.api_url
-                log.info("The proxy still runs: pid %d", facts.pid)
+                log.info("The proxy still runs: pid %d", found.identity.pid)
+                if found.identity.pid != facts.pid:
+                    self._note()
                 return True
             self.api_url, self.public_port = asked_url, self.place.port
             why = "does not answer"
         else:
             why = "was started with another configuration"
-        log.warning("The running proxy (pid %d) %s; it is replaced", facts.pid, why)
+        log.warning("The running proxy (pid %d) %s; it is replaced", found.identity.pid, why)
         found.stop(0, STOP_TIMEOUT_S, 2)
         return False
 
@@ -326,6 +331,36 @@ class ConfigurableHTTPProxy(Proxy):
         except BaseException:
             self._process.stop(0, 2, 2)
             raise
+
+    def _successor_of(self, one: process.Process) -> process.Process | None:
+        """Return the process that this one has handed over to, None when it has not.
+
+        The pid file names it; the marker in its environment says that it came of this one.
+        """
+        try:
+            pid = int(Path(self.pid_file).read_text())
+        except (OSError, ValueError):
+            return None
+        if pid == one.identity.pid:
+            return None
+        for identity in one.tree():
+            if identity.pid == pid:
+                return process.adopt(identity, one.marker)
+        return None
+
+    def _follow(self) -> bool:
+        """Watch the process that ours has handed over to; return whether there is one.
+
+        The former one ends when its last tunnel does.
+        """
+        successor = self._successor_of(self._process)
+        if successor is None:
+            return False
+        log.info("The proxy has handed over to pid %d", successor.identity.pid)
+        self._leaving.append(self._process)
+        self._process = successor
+        self._note()
+        return True
 
     def _note(self) -> None:
         """Keep what a later hub needs to find the proxy. Raises ProxyError."""
@@ -415,6 +450,10 @@ class ConfigurableHTTPProxy(Proxy):
             code = self._wait_end(self.check_running_interval)
             if self._stopping.is_set():
                 return
+            # Those that have ended are reaped by being asked.
+            self._leaving = [one for one in self._leaving if one.poll() is None]
+            if self._follow():
+                continue
             if code is None:
                 if self._is_well() or self._stopping.is_set() or self.api_url != self._own_url:
                     continue
@@ -521,6 +560,8 @@ class ThreadedProxy(ConfigurableHTTPProxy):
 
     def arguments(self) -> list[str]:
         args = super().arguments()
+        # So that the hub learns of the process that this one hands over to.
+        args += ["--pid-file", str(Path(self.pid_file).absolute())]
         host, port, prefix = self.place.statsd
         if host and not self.command:
             args += ["--statsd-host", host, "--statsd-port", str(port)]

@@ -219,6 +219,7 @@ class AnswerConnection(Stream):
         if answer.status != 204:
             head += b"Content-Length: %d\r\n" % len(body)
         head += answer.fields
+        head += self.loop.date_line()
         head += b"Connection: %b\r\n\r\n" % (b"keep-alive" if self._keep else b"close")
         self.deadline = self.loop.now + IDLE_SECONDS
         self.send(head if self._is_head else head + body)

@@ -80,6 +80,8 @@ class Settings:
         #: Whether anybody reads how long look-ups take.
         self.is_measured = bool(options.metrics_port or options.metrics_socket)
         self.is_measured |= bool(options.statsd_host)
+        #: Whether every request is logged.
+        self.is_debug = options.log_level == "debug"
         self.host_routing = options.host_routing
         self.x_forward = options.x_forward
         self.change_origin = options.change_origin

@@ -27,6 +27,8 @@ from minihub.proxy.fleet import DataPath, usage
 from minihub.proxy.routes import RouteTable, clean_path, percent_decode
 
 _JSON = b"application/json"
+#: Dates that ISO 8601 may leave incomplete: ``2026`` and ``2026-05``.
+_YEAR_OR_MONTH = re.compile(r"[0-9]{4}(-[0-9]{2})?")
 _TOKEN = re.compile(r"token\s+(\S+)")
 
 
@@ -234,5 +236,7 @@ def _parse_query(query: bytes) -> dict[str, str]:
 
 
 def _parse_date(text: str) -> datetime:
+    if _YEAR_OR_MONTH.fullmatch(text.strip()):
+        text = f"{text.strip()}-01-01"[:10]
     # A "+" of an offset arrives as a space where the client did not escape it.
     return clock.parse(text.strip().replace(" ", "+") if "T" in text else text)

@@ -14,7 +14,7 @@ import struct
 
 from minihub.errors import ProtocolError
 from minihub.proxy import forwarding, http1, log, pages
-from minihub.proxy.routes import Counters, Route
+from minihub.proxy.routes import Counters, Route, Target
 from minihub.proxy.tunnel import start_tunnel
 from minihub.proxy.upstream import Data, Owner, Upstream
 
@@ -104,6 +104,8 @@ class Exchange(Owner):
         self.route = route
         self.counters = route.counters_of(context.loop.name)
         target = route.target
+        if settings.is_debug:
+            self._log_route(target)
         path = forwarding.request_path(settings, self.target, route)
         lines = self.relay.lines
         if settings.change_origin or self.fields.host is None:
@@ -113,6 +115,8 @@ class Exchange(Owner):
         is_repeatable = self.method in _REPEATABLE and not self.relay.has_body
         self._replay = head if is_repeatable else None
         body = self.relay.take_body()
+        if body:
+            self._note_sent(len(body))
         upstream = context.pool.take(target, is_checked=not is_repeatable)
         self.upstream = upstream
         upstream.begin(self, head + body)
@@ -124,14 +128,18 @@ class Exchange(Owner):
         upstream = self.upstream
         if upstream is None or self.route is None:
             return
-        self.route.active = self.context.loop.now
-        self.context.stats.activities += 1
-        assert self.counters is not None
-        self.counters.bytes_in += count
+        self._note_sent(count)
         for piece in forwarding.joined(pieces, count):
             upstream.send(piece)
         if upstream.pending is not None:
             self.relay.pause()
+
+    def _note_sent(self, count: int) -> None:
+        """Count data of the client's, which is activity whatever becomes of it."""
+        assert self.route is not None and self.counters is not None
+        self.route.active = self.context.loop.now
+        self.context.stats.activities += 1
+        self.counters.bytes_in += count
 
     def on_upstream_drained(self) -> None:
         self.relay.resume()
@@ -173,6 +181,7 @@ class Exchange(Owner):
             if head.length >= 0:
                 lines += b"Content-Length: %d\r\n" % head.length
             out = b"HTTP/1.1 %d %b\r\n%b" % (status, pages.reason(status), lines)
+            out += relay.loop.date_line()
         else:
             self.status = status = head.status
             statuses = self.context.stats.statuses
@@ -184,6 +193,8 @@ class Exchange(Owner):
                 out = b"HTTP/1.1 %d %b\r\n%b" % (status, head.reason, lines)
             else:
                 out = head.start
+            if not head.has_date:
+                out += relay.loop.date_line()
         if head.length < 0 and not (self.expects_no_body or status == 204 or status == 304):
             if self.is_http11:
                 out += b"Transfer-Encoding: chunked\r\n"
@@ -312,9 +323,17 @@ class Exchange(Owner):
                 pass  # the client has gone before us
         relay.close()
 
+    def _log_route(self, target: Target) -> None:
+        kind = "WS" if self.wants_upgrade else "WEB"
+        log.debug(f"PROXY {kind} {self._shown_path()} to {target.text}")
+
+    def _shown_path(self) -> str:
+        # Queries carry tokens, which are nobody's business who reads logs.
+        return self.target.partition(b"?")[0].decode("latin-1")
+
     def _log_failure(self, status: int, reason: str) -> None:
-        path = self.target.partition(b"?")[0].decode("latin-1")
-        log.repeated(str(status), f"{status} {self.method.decode('latin-1')} {path} {reason}")
+        method = self.method.decode("latin-1")
+        log.repeated(str(status), f"{status} {method} {self._shown_path()} {reason}")
 
     def on_crash(self) -> None:
         """Answer after a bug of ours."""
@@ -367,7 +386,7 @@ class Exchange(Owner):
         relay = self.relay
         if relay.has_body or self.context.is_draining:
             relay.keep = False
-        lines = b"Content-Length: %d\r\n" % len(body)
+        lines = b"Content-Length: %d\r\n%b" % (len(body), relay.loop.date_line())
         if content_type:
             lines = b"Content-Type: %b\r\n%b" % (content_type, lines)
         if not relay.keep:

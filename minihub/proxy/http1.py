@@ -58,12 +58,13 @@ _REQUEST_SPECIALS = re.compile(
     rb"|transfer[-_]encoding|upgrade|x[-_]forwarded[-_](?:for|port|proto|host)):([^\r]*)"
 )
 _RESPONSE_SPECIALS = re.compile(
-    rb"\n(connection|content-length|keep-alive|proxy-[^:\r]*|te|transfer-encoding|upgrade):([^\r]*)"
+    rb"\n(connection|content-length|date|keep-alive|proxy-[^:\r]*|te|transfer-encoding|upgrade)"
+    rb":([^\r]*)"
 )
 #: Fields that stay although a Connection field names them: dropping them would let a client
 #: strip what the next program decides by.
 _NEVER_DROPPED = frozenset(
-    b"authorization content-encoding content-length content-type cookie forwarded host"
+    b"authorization content-encoding content-length content-type cookie date forwarded host"
     b" set-cookie transfer-encoding www-authenticate x-forwarded-for x-forwarded-host"
     b" x-forwarded-port x-forwarded-proto x-real-ip x-scheme".split()
 )
@@ -118,6 +119,7 @@ class ResponseHead:
         "status",
         "reason",
         "start",
+        "has_date",
         "is_http11",
         "forward",
         "length",
@@ -301,7 +303,7 @@ def read_response_head(data: bytes, end: int) -> ResponseHead:
     head.reason = reason or b""
     head.is_http11 = minor == b"1"
     head.length = -1
-    head.chunked = head.close = head.keep_alive = False
+    head.chunked = head.close = head.keep_alive = head.has_date = False
     head.upgrade = b""
     block = data[line.end() : end]
     _check_block(block, MAX_HEAD_BYTES)
@@ -316,6 +318,11 @@ def read_response_head(data: bytes, end: int) -> ResponseHead:
             if head.length >= 0:
                 raise ProtocolError("more than one Content-Length")
             head.length = _read_length(value.strip(b"\t "))
+            if head.status >= 200 and head.status != 204:
+                continue
+            # There is no body, and some client might wait for one. RFC 9110 8.6
+        elif name == b"date":
+            head.has_date = True
             continue
         if done < begin:
             kept.append(block[done:begin])

@@ -1,9 +1,9 @@
 """A loop thread: readiness events in, calls of connections out; nothing here knows HTTP.
 
-Rules of this file: sockets are non-blocking and, but for tunnels, level-triggered. A connection stays registered
-for reading and changes its interest only when one side has to wait for the other. Sockets are
-closed after a batch of events is through, so that a descriptor is never reused within it. One
-sweep a second looks for connections past their deadline: there are no timers to keep.
+Rules of this file: sockets are non-blocking and, but for tunnels, level-triggered. A connection
+stays registered for reading and changes its interest only when one side has to wait for the
+other. Sockets are closed after a batch of events is through, so that a descriptor is never reused
+within it. One sweep a second looks for connections past their deadline: there are no timers.
 
 Threads: everything belongs to the loop's own thread, except ``call``, ``stop`` and reading
 ``now``. ``call`` is the only way into a loop from outside.
@@ -15,6 +15,7 @@ import mmap
 import os
 import select
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -252,11 +253,21 @@ class Loop:
             mmap.mmap(-1, BIG_READ, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         )
         self._next_sweep = self.now + SWEEP
+        self._date_line = b""
+        self._dated = -1.0
         self._calls: deque[Callable[[], object]] = deque()
         self._stopping = False
         self._waker = _Waker(self)
         #: Called at every sweep with nothing; for whoever shares the loop's clock.
         self.on_sweep: list[Callable[[], object]] = []
+
+    def date_line(self) -> bytes:
+        """Return the Date field of a message made in this second. RFC 9110 6.6.1"""
+        if self.now - self._dated >= 1.0 or self._dated < 0:
+            self._dated = self.now
+            text = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime())
+            self._date_line = text.encode()
+        return self._date_line
 
     def call(self, function: Callable[[], object]) -> None:
         """Run ``function`` in the loop's thread, soon. Threads: any."""

@@ -19,9 +19,10 @@ from minihub import clock
 from minihub.errors import ProtocolError
 
 _HTTP = re.compile(
-    r"(https?)://(\[[0-9A-Fa-f:.]+\]|[^/?#@:\[\]\s\\]+)(?::([0-9]{1,5}))?(/[^?#\s]*)?"
+    r"(https?)://(\[[0-9A-Fa-f:.]+\]|[^/?#@:\[\]\s\\]+)(?::([0-9]{1,5}))?(/[^?#\s\\]*)?",
+    re.IGNORECASE,
 )
-_UNIX = re.compile(r"(?:http\+unix|unix\+http)://([^/?#@\s\\]+)(/[^?#\s]*)?")
+_UNIX = re.compile(r"(?:http\+unix|unix\+http)://([^/?#@\s\\]+)(/[^?#\s\\]*)?", re.IGNORECASE)
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
 #: What makes a path readable in more than one way.
 _ODD = re.compile(rb"[%\\]|/\.")
@@ -50,13 +51,15 @@ class Target:
         Raises ValueError when ``text`` is neither.
         """
         self.text = text
+        if not text.isprintable():
+            raise ValueError(f"Must specify 'target' as string: {text!r} is no URL")
         self.unix = self.host = ""
         self.port = 0
         self.is_tls = False
         match = _HTTP.fullmatch(text)
         if match is not None:
             scheme, host, port, path = match.groups()
-            self.is_tls = scheme == "https"
+            self.is_tls = scheme.lower() == "https"
             self.host = host.strip("[]")
             self.port = int(port) if port else (443 if self.is_tls else 80)
             if not 0 < self.port < 65536 or not host.isascii():
@@ -76,7 +79,9 @@ class Target:
                 raise ValueError(f"{text!r}: NUL in a path")
             self.host_field = b"localhost"
             self.key = (False, self.unix, 0)
-        self.path = (path or "").rstrip("/").encode("latin-1", "replace")
+        # A request line is ASCII: what is not is escaped, as every browser does.
+        encoded = (path or "").rstrip("/").encode()
+        self.path = b"".join(b"%c" % byte if byte < 128 else b"%%%02X" % byte for byte in encoded)
 
 
 class Counters:

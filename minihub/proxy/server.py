@@ -329,7 +329,7 @@ class Proxy:
             return
         try:
             with open(path, encoding="ascii") as file:
-                is_ours = file.read() == str(os.getpid())
+                is_ours = file.read().strip() == str(os.getpid())
             if is_ours:
                 os.unlink(path)
         except OSError as exc:

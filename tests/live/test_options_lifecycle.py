@@ -67,6 +67,19 @@ def test_cleanup_servers_and_cleanup_proxy_say_what_ends_with_the_hub(
     assert "Traceback" not in hub.text
 
 
+def test_proxy_that_has_handed_over_while_no_hub_ran_is_found(restart):
+    hub = restart(KEEP_ALL)
+    first = hub.proxy()["pid"]
+    assert hub.stop() == 0
+    os.kill(first, signal.SIGUSR2)
+    until(lambda: gone(first), 20)
+    hub = restart(KEEP_ALL)
+    second = hub.proxy()["pid"]
+    assert second != first and not gone(second)
+    assert f"The proxy still runs: pid {second}" in hub.text
+    assert "Traceback" not in hub.text
+
+
 class Asking(threading.Thread):
     """Asks a running server again and again, and keeps the statuses."""
 

@@ -164,6 +164,33 @@ def test_end_of_the_proxy_is_seen_at_once(start_hub):
     assert time.monotonic() - began < 5
 
 
+def test_proxy_that_hands_over_is_followed(start_hub):
+    """SIGUSR2 is how the proxy is upgraded: the hub goes on with the new process."""
+    hub = start_hub({"JupyterHub": {"proxy_check_interval": 1}})
+    browser = enter(hub, "ada")
+    first = hub.proxy()["pid"]
+    cookie = "; ".join(f"{c.name}={c.value}" for c in browser.cookies)
+    url = hub.url.replace("http", "ws") + "user/ada/ws"
+    with connect(url, additional_headers={"Cookie": cookie}) as socket:
+        os.kill(first, signal.SIGUSR2)
+        until(lambda: hub.proxy()["pid"] != first, 20)
+        second = hub.proxy()["pid"]
+        assert browser.follow("/user/ada/").status_code == 200
+        assert psutil.pid_exists(first)  # for the open WebSocket
+        socket.send("still here")
+        assert socket.recv()
+    until(lambda: not psutil.pid_exists(first), 20)
+    # Once more without a tunnel, so that the old process ends at once.
+    os.kill(second, signal.SIGUSR2)
+    until(lambda: hub.proxy()["pid"] != second, 20)
+    third = hub.proxy()["pid"]
+    assert "starting it again" not in hub.text
+    # A hub that was away meanwhile finds the newest process, too.
+    assert hub.text.count("has handed over to pid") == 2
+    assert hub.stop() == 0, hub.text
+    until(lambda: not psutil.pid_exists(third))
+
+
 # -- deprecated options --------------------------------------------------------------------------
 
 

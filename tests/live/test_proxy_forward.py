@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 
 import pytest
 from proxy_tools import (
@@ -205,6 +207,24 @@ def test_fields_of_the_hop_do_not_pass(proxy: ProxyProcess) -> None:
     }
 
 
+def test_every_response_has_one_date(proxy: ProxyProcess, echo: EchoServer) -> None:
+    """RFC 9110 6.6.1: who forwards a response without a Date gives it one."""
+
+    def serve(client: Client) -> None:
+        client.until(b"\r\n\r\n")
+        client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with RawServer(serve) as server, ProxyProcess() as bare:
+        bare.add("/undated", server.url)
+        bare.add("/dated", echo.url)
+        for path in ("/undated", "/dated", "/nothing", "/_chp_healthz", "/a/%"):
+            date = bare.get(path).field("date")
+            assert date is not None
+            age = datetime.now(timezone.utc) - parsedate_to_datetime(date)
+            assert abs(age.total_seconds()) < 60, path
+        assert request(bare.api_port, "GET", "/api/routes").field("date") is not None
+
+
 def test_response_fields_of_the_hop_do_not_pass(proxy: ProxyProcess) -> None:
     def serve(client: Client) -> None:
         client.until(b"\r\n\r\n")
@@ -222,6 +242,7 @@ def test_response_fields_of_the_hop_do_not_pass(proxy: ProxyProcess) -> None:
             ("Set-Cookie", "a=1"),
             ("Set-Cookie", "b=2"),
             ("Content-Length", "2"),
+            ("Date", answer.field("date")),
         ]
         proxy.api("DELETE", "/hop")
 
@@ -310,9 +331,9 @@ def test_chunked_response_with_trailers(proxy: ProxyProcess, version: bytes) -> 
             assert answer.body == b"hello!"
             names = [name for name, _ in answer.fields]
             if version == b"1.1":
-                assert names == ["Transfer-Encoding", "trailer X-Sum"]
+                assert names == ["Date", "Transfer-Encoding", "trailer X-Sum"]
             else:
-                assert names == ["Connection"]
+                assert names == ["Date", "Connection"]
                 assert client.is_closed()
         proxy.api("DELETE", "/chunked")
 
@@ -407,7 +428,7 @@ def test_error_target_renders_errors() -> None:
             assert answer.status == 404
             assert answer.json()["path"] == "/hub/error/404?url=%2Fa%2Fb%3Fc%3Dd%26e"
             assert answer.json()["method"] == "GET"
-            assert {name for name, _ in answer.fields} == {"Content-Type", "Content-Length"}
+            assert {name for name, _ in answer.fields} == {"Content-Type", "Content-Length", "Date"}
             proxy.add("/gone", f"http://127.0.0.1:{free_port()}")
             answer = request(proxy.port, "POST", "/gone", {}, b"x" * 10)
             assert answer.status == 503
@@ -444,3 +465,35 @@ def test_success_is_activity_and_an_error_is_not(proxy: ProxyProcess, echo: Echo
     proxy.get("/busy")
     assert eventually(lambda: str(activity(proxy, "/busy")) > str(before))
     proxy.api("DELETE", "/busy")
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_data_of_the_client_is_activity_whatever_is_answered(
+    proxy: ProxyProcess, echo: EchoServer, split: bool
+) -> None:
+    """A body counts as in the reference, be it in one packet with its head or not."""
+    proxy.add("/sent", echo.url)
+    before = str(activity(proxy, "/sent"))
+    head = b"POST /sent?status=404 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
+    posts = 0
+    with Client(proxy.port) as client:
+
+        def post() -> bool:
+            nonlocal posts
+            for piece in (head, b"abc") if split else (head + b"abc",):
+                client.send(piece)
+            assert client.answer().status == 404
+            posts += 1
+            return str(activity(proxy, "/sent")) > before
+
+        eventually(post)
+    stats = request(proxy.api_port, "GET", "/api/stats").json()
+    assert stats["routes"]["/sent"]["bytes_in"] == 3 * posts
+    proxy.api("DELETE", "/sent")
+
+
+def test_debug_log_names_each_request_without_its_query(echo: EchoServer) -> None:
+    with ProxyProcess("--log-level", "debug", "--default-target", echo.url) as proxy:
+        proxy.get("/a/b?token=secret")
+        assert f"debug: PROXY WEB /a/b to {echo.url}" in proxy.log()
+        assert "secret" not in proxy.log()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -130,6 +131,49 @@ def test_api_speaks_tls(certs: Path) -> None:
         assert f"Proxy API at https://127.0.0.1:{proxy.api_port}/" in proxy.log()
         answer = get(proxy.api_port, trusting(certs, "one"), b"/api/routes")
         assert json.loads(answer.body) == {}
+
+
+def test_clients_of_the_api_must_show_a_certificate_when_asked(certs: Path) -> None:
+    with ProxyProcess(
+        *files(certs, "one", "--api-ssl"),
+        *("--api-ssl-ca", str(certs / "client.pem"), "--api-ssl-request-cert"),
+        "--api-ssl-reject-unauthorized",
+    ) as proxy:
+        answer = get(proxy.api_port, trusting(certs, "one", "client"), b"/api/routes")
+        assert json.loads(answer.body) == {}
+        for stranger in ("", "two"):
+            with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+                get(proxy.api_port, trusting(certs, "one", stranger), b"/api/routes")
+
+
+def test_passphrases_open_keys(certs: Path, tmp_path: Path) -> None:
+    command = ["openssl", "ec", "-aes256", "-passout", "pass:sesame", "-in"]
+    out = ["-out", str(tmp_path / "locked.key")]
+    subprocess.run([*command, str(certs / "one.key"), *out], check=True, capture_output=True)
+    shutil.copy(certs / "one.pem", tmp_path / "locked.pem")
+    argv = [*files(tmp_path, "locked"), *files(tmp_path, "locked", "--api-ssl")]
+    names = ("CONFIGPROXY_SSL_KEY_PASSPHRASE", "CONFIGPROXY_API_SSL_KEY_PASSPHRASE")
+    with ProxyProcess(*argv, **dict.fromkeys(names, "sesame")) as proxy:
+        assert get(proxy.port, trusting(certs, "one"), b"/_chp_healthz").status == 200
+        assert get(proxy.api_port, trusting(certs, "one"), b"/api/routes").status == 200
+    from test_proxy_api import run
+
+    done = run("--port", "0", "--api-port", "0", *argv)
+    assert done.returncode == 1
+    assert "locked.key" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_changed_certificate_of_ours_is_shown_to_targets(certs: Path, tmp_path: Path) -> None:
+    for suffix in ("key", "pem"):
+        shutil.copy(certs / f"two.{suffix}", tmp_path / f"live.{suffix}")
+    with TlsEcho(certs, "target", "client") as target:
+        ours = files(tmp_path, "live", "--client-ssl")
+        with ProxyProcess(*ours, "--client-ssl-ca", str(certs / "target.pem")) as proxy:
+            proxy.add("/", f"https://localhost:{target.port}")
+            assert proxy.get("/").status == 503
+            for suffix in ("key", "pem"):
+                shutil.copy(certs / f"client.{suffix}", tmp_path / f"live.{suffix}")
+            eventually(lambda: proxy.get("/").status == 200)
 
 
 class TlsEcho:

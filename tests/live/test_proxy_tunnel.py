@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -46,8 +49,6 @@ def test_websocket_messages_pass_both_ways(proxy: ProxyProcess) -> None:
             socket.send(message)
 
     with serve(handler, "127.0.0.1", 0, max_size=None) as server:
-        import threading
-
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         port = server.socket.getsockname()[1]
@@ -136,6 +137,87 @@ def test_slow_reader_does_not_make_the_proxy_hold_its_data(proxy: ProxyProcess) 
         with open(status) as file:
             peak = next(line for line in file if line.startswith("VmHWM"))
         assert int(peak.split()[1]) < 40 * 1024
+
+
+def test_end_right_behind_data_is_noticed(proxy: ProxyProcess) -> None:
+    """Both come in one event of an edge-triggered socket, over and over, from either side."""
+
+    def serve_raw(client: Client) -> None:
+        client.until(b"\r\n\r\n")
+        client.send(SWITCH)
+        assert client.exactly(4) == b"ping"
+        client.send(b"pong")
+
+    with RawServer(serve_raw) as server:
+        proxy.add("/raw", server.url)
+        for _ in range(50):
+            with open_tunnel(proxy, b"/raw") as client:
+                client.send(b"ping")
+                assert client.rest() == b"pong"
+        proxy.api("DELETE", "/raw")
+    received: list[bytes] = []
+
+    def take(client: Client) -> None:
+        client.until(b"\r\n\r\n")
+        client.send(SWITCH)
+        received.append(client.rest())
+
+    with RawServer(take) as server:
+        proxy.add("/raw", server.url)
+        for number in range(50):
+            client = open_tunnel(proxy, b"/raw")
+            client.send(b"ping")
+            client.close()
+            eventually(lambda number=number: len(received) == number + 1)  # type: ignore[misc]
+        assert received == [b"ping"] * 50
+        proxy.api("DELETE", "/raw")
+
+
+def test_urgent_data_does_not_hold_up_what_follows(proxy: ProxyProcess) -> None:
+    """A read stops at urgent data although more is there."""
+    with RawServer(echo_raw) as server:
+        proxy.add("/raw", server.url)
+        with open_tunnel(proxy, b"/raw") as client:
+            for _ in range(20):
+                client.send(b"before")
+                client.sock.send(b"!", socket.MSG_OOB)
+                client.send(b"behind")
+                seen = b""
+                while not seen.endswith(b"behind"):
+                    seen += client.receive()
+                assert seen.startswith(b"before")
+        proxy.api("DELETE", "/raw")
+
+
+def test_tunnel_that_is_full_both_ways_loses_nothing(proxy: ProxyProcess) -> None:
+    """Far more than one read or one socket's buffer, while the other side sends as much."""
+    size = 20_000_000
+
+    def serve_raw(client: Client) -> None:
+        client.until(b"\r\n\r\n")
+        client.send(SWITCH)
+        echo_all(client)
+
+    def echo_all(client: Client) -> None:
+        while data := client.receive():
+            client.send(data)
+
+    with RawServer(serve_raw) as server:
+        proxy.add("/raw", server.url)
+        data = os.urandom(1_000_000) * (size // 1_000_000)
+        with open_tunnel(proxy, b"/raw") as client:
+            sender = threading.Thread(target=client.send, args=(data,))
+            sender.start()
+            digest = hashlib.sha256()
+            left = size
+            while left:
+                piece = client.receive()
+                assert piece
+                digest.update(piece)
+                left -= len(piece)
+            sender.join()
+            assert digest.digest() == hashlib.sha256(data).digest()
+        proxy.api("DELETE", "/raw")
 
 
 def test_refused_upgrade_is_an_ordinary_response(proxy: ProxyProcess) -> None:

@@ -145,6 +145,33 @@ def test_limits_are_counted_over_all_workers(echo: EchoServer) -> None:
             client.close()
 
 
+def test_total_limit_is_counted_over_all_workers(echo: EchoServer) -> None:
+    with ProxyProcess(
+        *("--workers", "2", "--max-connections", "6", "--default-target", echo.url)
+    ) as proxy:
+        held = [Client(proxy.port) for _ in range(6)]
+        for client in held:
+            client.send(b"GET / HT")
+
+        def count() -> int:
+            return request(proxy.api_port, "GET", "/api/stats").json()["proxy"]["clients"]
+
+        eventually(lambda: count() == 6)
+        # Whichever worker gets the next one, it has to wait.
+        late = [Client(proxy.port) for _ in range(4)]
+        for client in late:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            client.sock.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                client.receive()
+        for client in held:
+            client.close()
+        for client in late:
+            client.sock.settimeout(10)
+            assert client.answer().status == 200
+            client.close()
+
+
 def test_tunnels_of_a_route_are_closed_in_every_worker(proxy: ProxyProcess) -> None:
     def serve(client: Client) -> None:
         client.until(b"\r\n\r\n")

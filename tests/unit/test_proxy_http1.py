@@ -74,6 +74,13 @@ def test_response_head_says_how_its_body_ends() -> None:
     assert http1.field_lines(head.forward, (b"content-type",)) == b"Content-Type: a\r\n"
 
 
+@pytest.mark.parametrize("status", [b"103 Early Hints", b"204 No Content"])
+def test_response_that_has_no_body_announces_none(status: bytes) -> None:
+    data = b"HTTP/1.1 " + status + b"\r\nContent-Length: 3\r\nA: b\r\n\r\n"
+    head = http1.read_response_head(data, data.index(b"\r\n\r\n") + 2)
+    assert head.forward == b"A: b\r\n"
+
+
 @pytest.mark.parametrize(
     "block",
     [

@@ -132,6 +132,7 @@ def test_depth_follows_the_deepest_route() -> None:
         ("http://host", ("host", 80, False, b"")),
         ("https://host/", ("host", 443, True, b"")),
         ("http://[::1]:80/a/b/", ("::1", 80, False, b"/a/b")),
+        ("HTTPS://host/a%20ä", ("host", 443, True, b"/a%20%C3%A4")),
     ],
 )
 def test_target_is_taken_apart(text: str, shown: tuple[object, ...]) -> None:
@@ -152,6 +153,12 @@ def test_unix_target() -> None:
     + [
         "http://u@a",
         "http://a\r\nb",
+        "http://a/\0",
+        "http://a/\x7f",
+        "http://a/\ud800",
+        "http://a/b\\c",
+        "http://a/b c",
+        "http+unix://%2Frun/\x01",
         "http://ä",
         "http+unix:///run",
         "http+unix://%zz",

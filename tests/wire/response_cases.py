@@ -28,10 +28,18 @@ RESPONSES: list[tuple[str, bytes, tuple[int, bytes] | int | str]] = [
     ("empty reason", b"HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", (200, b"")),
     ("odd status", b"HTTP/1.1 299 Odd\r\nContent-Length: 0\r\n\r\n", (299, b"")),
     ("204", b"HTTP/1.1 204 No Content\r\n\r\n", (204, b"")),
+    ("204 with a length", b"HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n", (204, b"")),
     ("304 with a length", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", (304, b"")),
     (
         "interim",
         b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nok",
+        (200, b"ok"),
+    ),
+    (
+        "interim with a length",
+        b"HTTP/1.1 103 Early Hints\r\nContent-Length: 9\r\n\r\n"
+        + OK
+        + b"Content-Length: 2\r\n\r\nok",
         (200, b"ok"),
     ),
     ("more than announced", OK + b"Content-Length: 2\r\n\r\nok!", (200, b"ok")),

@@ -110,6 +110,9 @@ class FakeLoop:
     def sweep_within(self, seconds: float) -> None:
         pass
 
+    def date_line(self) -> bytes:
+        return b""
+
     def forget(self, connection: Connection, is_closing: bool = False) -> None:
         if self.connections.get(connection.fd) is connection:
             del self.connections[connection.fd]
