@@ -69,6 +69,12 @@ def main():
         sys.stdout.write(__version__ + "\n")
         return 0
 
+    try:
+        os.getcwd()
+    except OSError:
+        sys.stderr.write("minihub: the working directory is gone; change to the hub's own\n")
+        return 1
+
     from minihub import bundle
 
     archive = os.path.dirname(os.path.abspath(__file__))

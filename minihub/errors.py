@@ -137,6 +137,24 @@ class AuthError(MinihubError):
 # -- servers -------------------------------------------------------------------------------
 
 
+def words_of(error: BaseException) -> str:
+    """Return what an exception of somebody's own code says to users.
+
+    That is its ``jupyterhub_message`` (as JupyterHub has it), the message of an HTTPError of
+    tornado's kind, or its text.
+    """
+    message = getattr(error, "jupyterhub_message", "")
+    if not message and isinstance(getattr(error, "status_code", None), int):
+        message = getattr(error, "log_message", None) or getattr(error, "reason", None)
+        arguments = getattr(error, "args", ())
+        if message and arguments and "%" in message:
+            try:
+                message %= tuple(arguments)
+            except (TypeError, ValueError):
+                pass  # its own, not a pattern
+    return str(message or error)
+
+
 class SpawnError(MinihubError):
     """Raised when a server cannot be started or stopped.
 

@@ -333,7 +333,11 @@ class Hub:
             self._clean_up(server, now=False)
         except Exception:
             log.exception("Stopping %s failed", server.full_name)
-        failed = server.spawner is not None and self._is_alive(server)
+        try:
+            failed = server.spawner is not None and self._is_alive(server)
+        except Exception:  # a spawner may be anybody's
+            log.exception("Looking whether %s has stopped failed", server.full_name)
+            failed = False
         metrics.stopped(clock.monotonic() - began, failed=failed)
         if failed:
             server.move(State.READY)  # STOPPING -> READY: it could not be stopped

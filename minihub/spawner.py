@@ -40,7 +40,7 @@ from traitlets import (
 from traitlets.config import LoggingConfigurable
 
 from . import aio, clock, readiness, serverenv
-from .errors import ExitedEarly, MinihubError, SpawnError, SpawnTimeout
+from .errors import ExitedEarly, MinihubError, SpawnError, SpawnTimeout, words_of
 from .hookinfo import GroupInfo, HubInfo, UserInfo
 from .overrides import (
     FORM_READERS,
@@ -437,8 +437,10 @@ class Spawner(LoggingConfigurable):
             raise
         except Exception as error:  # it is somebody else's code
             self.log.exception("%s of server %s%s", what, self.user.name, self._slash_name)
-            text = f"{error}" or type(error).__name__
-            raise SpawnError(f"{what} failed: {text}") from error
+            said = words_of(error)
+            if said == str(error):  # nothing that is meant for users
+                said = f"{what} failed: {said or type(error).__name__}"
+            raise SpawnError(said) from error
 
     @property
     def _slash_name(self) -> str:
@@ -513,7 +515,7 @@ class Spawner(LoggingConfigurable):
             raise
         except Exception as error:  # a subclass may be anybody's
             self.log.exception("Starting server %s%s", self.user.name, self._slash_name)
-            raise SpawnError(f"The server could not be started: {error}") from error
+            raise SpawnError(f"The server could not be started: {words_of(error)}") from error
         if isinstance(where, str):
             parts = urlsplit(where)
             return f"{parts.scheme}://{parts.netloc}"

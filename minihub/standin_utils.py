@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import logging
 import random
 import socket
 from collections.abc import Callable, Generator
 from typing import Any
 
 from minihub import clock, tokens
+from minihub.errors import words_of
 
 sleep = asyncio.sleep
 
@@ -75,6 +77,26 @@ async def exponential_backoff(
             raise asyncio.TimeoutError(fail_message)
         await asyncio.sleep(min(random.uniform(start_wait, pause), left))
         pause = min(pause * scale_factor, max_wait)
+
+
+# -- tornado.web, tornado.log ----------------------------------------------------------------
+
+app_log = gen_log = logging.getLogger("minihub.config")
+
+
+class HTTPError(Exception):
+    """Raised in an authenticator or a hook to refuse with a status and a message."""
+
+    def __init__(
+        self, status_code: int = 500, log_message: str | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        self.status_code = status_code
+        self.log_message = log_message
+        self.reason = kwargs.get("reason")
+        super().__init__(*args)
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status_code}: {words_of(self)}"
 
 
 # -- tornado.gen -----------------------------------------------------------------------------

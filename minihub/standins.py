@@ -2,8 +2,8 @@
 
 While they are installed, ``from jupyterhub.auth import Authenticator`` gives minihub's, whether or
 not JupyterHub is there, so that a class derived from it fits. Packages of authenticators, spawners
-and proxies made for JupyterHub are refused by name. ``tornado.gen`` has a stand-in too, used only
-where tornado is not installed: old files write coroutines with it.
+and proxies made for JupyterHub are refused by name. What such files use of tornado (coroutines,
+``HTTPError``, its log) has stand-ins too, used only where tornado is not installed.
 
 Rules of this file: names only; a class is imported when somebody asks for it. What has no
 stand-in is an ImportError that says so.
@@ -66,6 +66,8 @@ _MODULES: dict[str, dict[str, str]] = {
 }
 _TORNADO: dict[str, dict[str, str]] = {
     "tornado": {},
+    "tornado.log": {"app_log": "minihub.standin_utils", "gen_log": "minihub.standin_utils"},
+    "tornado.web": {"HTTPError": "minihub.standin_utils"},
     "tornado.gen": {
         "Return": "minihub.standin_utils",
         "coroutine": "minihub.standin_utils",

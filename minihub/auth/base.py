@@ -30,6 +30,7 @@ from minihub.auth.results import (
     NotAllowed,
     as_model,
 )
+from minihub.errors import words_of
 from minihub.logs import safe
 from minihub.traits import Callable
 from minihub.urls import url_path_join
@@ -366,6 +367,13 @@ class Authenticator(LoggingConfigurable):
             raise LoginUnavailable(
                 "The login service did not answer in time. Try again in a minute."
             ) from error
+        except Exception as error:
+            status = getattr(error, "status_code", None)
+            if not isinstance(status, int) or not 400 <= status < 600:
+                raise
+            # An HTTPError of tornado's kind: a refusal in words of its own.
+            self.log.warning("Login refused by %s: %s", type(self).__name__, error)
+            raise LoginUnavailable(words_of(error), status=status) from error
 
     def _check_name(self, model: dict[str, Any], origin: str) -> None:
         """Raise NotAllowed unless the name is a possible one and not blocked."""

@@ -225,6 +225,53 @@ c.JupyterHub.authenticator_class = Own
     assert "Traceback" not in hub.text
 
 
+OLD_FILE = """
+from tornado import gen, web
+from tornado.log import app_log
+from jupyterhub.auth import Authenticator
+
+class Choosy(Authenticator):
+    @gen.coroutine
+    def authenticate(self, handler, data):
+        if data["username"].startswith("x"):
+            app_log.warning("somebody beginning with x")
+            raise web.HTTPError(403, "Nobody beginning with %s is let in.", "x")
+        raise gen.Return(data["username"])
+
+def before(spawner):
+    if spawner.user.name == "poor":
+        error = RuntimeError("quota of poor: 0")
+        error.jupyterhub_message = "Your quota is used up."
+        raise error
+    if spawner.user.name == "late":
+        raise web.HTTPError(403, "Lessons are over.")
+
+c.JupyterHub.authenticator_class = Choosy
+c.Spawner.pre_spawn_hook = before
+"""
+
+
+@pytest.mark.parametrize("real_tornado", [False, True])
+def test_refusals_of_a_files_own_code_are_shown_in_its_words(
+    start_hub, tmp_path, real_tornado, request
+):
+    env = {}
+    if real_tornado:
+        lab = request.getfixturevalue("lab_bin").parent
+        (found,) = lab.glob("lib/python*/site-packages/tornado")
+        (tmp_path / "packages").mkdir()
+        (tmp_path / "packages" / "tornado").symlink_to(found)
+        env = {"PYTHONPATH": str(tmp_path / "packages")}
+    hub = start_hub(**python_config(tmp_path / "own", OLD_FILE), env=env)
+    refused = hub.browser().login("xaver")
+    assert refused.status_code == 403 and "Nobody beginning with x is let in." in refused.text
+    for name, told in (("poor", "Your quota is used up."), ("late", "Lessons are over.")):
+        page = hub.browser(name).follow(f"/hub/spawn/{name}")
+        assert told in page.text and "pre_spawn_hook" not in page.text
+    hub.wait_text("somebody beginning with x")
+    assert "Traceback" not in hub.text
+
+
 def test_classes_by_dotted_and_short_names(start_hub, tmp_path):
     (tmp_path / "packages").mkdir()
     (tmp_path / "packages" / "ourclasses.py").write_text(

@@ -429,6 +429,15 @@ OLD = [
 ]
 
 
+def test_working_directory_that_is_gone_is_told(pyz, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    shell = f"rmdir {gone}; exec {sys.executable} {pyz} config check"
+    done = subprocess.run(["sh", "-c", shell], cwd=gone, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "minihub: the working directory is gone; change to the hub's own\n"
+
+
 @pytest.mark.parametrize("python", OLD, ids=lambda path: path.parts[-3])
 def test_python_that_is_too_old_gets_one_clear_line(pyz, run, python):
     done = run(pyz, "x", python=str(python), check=1)

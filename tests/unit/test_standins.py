@@ -9,6 +9,7 @@ import pytest
 from minihub import aio, standin_utils, standins
 from minihub.auth.base import Authenticator
 from minihub.auth.simple import DummyAuthenticator
+from minihub.errors import words_of
 
 
 @pytest.fixture
@@ -24,6 +25,28 @@ def installed():
 )
 def test_every_name_is_there(installed, module, name):
     assert getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize(
+    "module, name",
+    [(module, name) for module, names in standins._TORNADO.items() for name in names],
+)
+def test_every_name_of_tornado_is_there(monkeypatch, module, name):
+    monkeypatch.setattr(standins.importlib.machinery.PathFinder, "find_spec", lambda *args: None)
+    with standins.installed():
+        assert getattr(importlib.import_module(module), name)
+
+
+def test_http_error_says_what_it_was_given():
+    error = standin_utils.HTTPError(403, "No %s today", "servers")
+    assert (error.status_code, words_of(error)) == (403, "No servers today")
+    assert str(error) == "HTTP 403: No servers today"
+    assert words_of(standin_utils.HTTPError(404, reason="Gone")) == "Gone"
+    assert words_of(standin_utils.HTTPError(404, "100%")) == "100%"
+    assert words_of(ValueError("plain")) == "plain"
+    error = ValueError("for the log")
+    error.jupyterhub_message = "for people"
+    assert words_of(error) == "for people"
 
 
 def test_base_class_is_ours(installed):
