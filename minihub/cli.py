@@ -36,6 +36,7 @@ Usage: {PROGRAM} [VERB] [FLAGS]
 
 Run:      (no verb)                  run the hub until Ctrl-C
           proxy                      run the proxy alone (proxy --help)
+          service print|install      run it at every boot, by systemd or launchd
 People:   admin link                 a new one-time login for the hub's owner
           user add|list|rm|passwd    who may use the hub; token: an API token
 Servers:  server list|start|stop     what runs; server logs USER: what it says
@@ -43,6 +44,7 @@ Servers:  server list|start|stop     what runs; server logs USER: what it says
 Checks:   config check|show          is the configuration right, what is set
           options --yaml|--markdown  every option, as file or reference
 Data:     backup, restore FILE       all of the hub's own in one file, and back
+          import-jupyterhub FILE     take over JupyterHub's users and tokens
           upgrade-db, sbom           update the database; what is in this file
 
 Flags:    -f, --config FILE          configuration file (default: minihub.yaml)
@@ -415,6 +417,48 @@ def _restore(call: Call) -> int:
     return backup.restore(_say, call.words[0], dry_run="--dry-run" in call.switches)
 
 
+def _import_jupyterhub(call: Call) -> int:
+    from minihub import importer
+
+    return _managed(call, importer.import_jupyterhub, call.words[0])
+
+
+def _service(call: Call) -> Any:
+    from minihub import servicefile
+
+    if {"--user", "--system"} <= call.switches:
+        raise UsageError("a service is either --user or --system")
+    chosen = {"--user": False, "--system": True}
+    return servicefile.plan(
+        _load(call),
+        [(option, text) for option, text, _where in call.options],
+        system=next((chosen[flag] for flag in call.switches if flag in chosen), None),
+        run_as=call.values.get("--run-as", ""),
+        name=call.values.get("--name", ""),
+    )
+
+
+def _service_print(call: Call) -> int:
+    from minihub import servicefile
+
+    print(servicefile.text(_service(call)), end="")
+    return 0
+
+
+def _service_install(call: Call) -> int:
+    from minihub import servicefile
+
+    sure = call.is_on("JupyterHub.answer_yes")
+    return servicefile.install(_service(call), _say, sure=sure)
+
+
+SERVICE_FLAGS = {
+    "--system": "for the machine (the default for root)",
+    "--user": "for this user alone (the default for everybody else)",
+    "--run-as USER": "the user that a service of the machine runs as",
+    "--name NAME": "what the service is called; minihub without it",
+}
+
 VERBS = (
     Verb("", _serve, "Run the hub until it is told to stop."),
     Verb("proxy", _proxy, "Run the proxy alone.", raw=True),
@@ -532,6 +576,25 @@ VERBS = (
         "Put a backup back into this directory; what is there is kept.",
         configured=False,
         flags={"--dry-run": "look at everything, say what would happen, change nothing"},
+        operand="FILE",
+        count=(1, 1),
+    ),
+    Verb(
+        "service print",
+        _service_print,
+        "Show the service file (systemd, on macOS launchd) for this hub and its options.",
+        flags=SERVICE_FLAGS,
+    ),
+    Verb(
+        "service install",
+        _service_install,
+        "Write that file where it belongs, and enable the service.",
+        flags=SERVICE_FLAGS,
+    ),
+    Verb(
+        "import-jupyterhub",
+        _import_jupyterhub,
+        "Make this hub's database of JupyterHub's: users, groups, admins, tokens.",
         operand="FILE",
         count=(1, 1),
     ),

@@ -59,16 +59,19 @@ def tables(path: Path) -> set[str]:
         return {name for (name,) in rows}
 
 
-def problems(path: Path) -> str:
+def problems(path: Path, *, foreign: bool = False, references: bool = True) -> str:
     """Return what is wrong with a file, on one line; empty when it is sound.
 
-    Every page, every index and every reference between tables is looked at.
+    Every page and every index is looked at and, with ``references``, every reference between
+    tables. ``foreign`` as for :func:`looking`.
     """
     try:
-        with looking(path) as connection:
+        with looking(path, foreign=foreign) as connection:
             found = [text for (text,) in connection.execute("PRAGMA integrity_check(5)")]
             if found != ["ok"]:
                 return "; ".join(" ".join(text.split()) for text in found)
+            if not references:
+                return ""
             loose = connection.execute("PRAGMA foreign_key_check").fetchone()
             return "" if loose is None else f"{loose[0]}, row {loose[1]}, points at no {loose[2]}"
     except sqlite3.Error as error:

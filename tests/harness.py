@@ -165,10 +165,9 @@ class HubProcess:
         With nothing configured (``defaults={}``) no configuration file is written.
         """
         self.directory = directory
-        directory.mkdir(exist_ok=True)
-        settings = settled(merge(DEFAULTS if defaults is None else defaults, config or {}))
-        if settings:
-            (directory / "minihub.yaml").write_text(yaml.safe_dump(settings))
+        self.write_settings(
+            directory, merge(DEFAULTS if defaults is None else defaults, config or {})
+        )
         self.log = directory.with_suffix(".log")
         program = command or [sys.executable, str(ROOT / "minihub" / "__main__.py")]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MINIHUB_")}
@@ -189,6 +188,13 @@ class HubProcess:
             )
         self.url = ""
         self.verify: bool | str = True
+
+    @staticmethod
+    def write_settings(directory: Path, settings: dict[str, Any]) -> None:
+        """Write a configuration file, if there is anything to write, where a hub is to run."""
+        directory.mkdir(exist_ok=True)
+        if settled(settings):
+            (directory / "minihub.yaml").write_text(yaml.safe_dump(settled(settings)))
 
     def wait_ready(
         self, timeout_s: float = START_TIMEOUT_S, *, url: str = "", verify: bool | str = True

@@ -101,6 +101,8 @@ LAYERS = {
     "minihub.manage": 6,
     "minihub.archive": 3,
     "minihub.backup": 6,
+    "minihub.importer": 6,
+    "minihub.servicefile": 6,
     "minihub.manage_servers": 6,
     "minihub.cli": 7,
     "minihub.commandline": 7,
