@@ -53,8 +53,7 @@ Flags:    -f, --config FILE          configuration file (default: minihub.yaml)
           --db URL, --no-db          the database; keep none
           --pid-file, --log-file     files to write; --log-level, --debug
           --Class.option=VALUE       any option (--help-all)
-          -y                         answer yes to questions
-          --generate-config, --version, --help, --help-all
+          -y (answer yes), --generate-config, --version, --help, --help-all
 """
 
 

@@ -60,7 +60,7 @@ def test_unit_is_one_that_systemd_takes(tmp_path, name, flag):
     place = tmp_path / name
     place.mkdir()
     (place / "minihub.yaml").write_text("JupyterHub: {port: 8123}\n")
-    code, unit = minihub(place, "service", "print", flag, "--JupyterHub.base_url=/a b/")
+    code, unit = minihub(place, "service", "print", flag, "--JupyterHub.extra_log_file=a b")
     assert code == 0, unit
     facts = settings(unit)
     assert facts["KillMode"] == "process" and facts["Restart"] == "on-failure"
@@ -69,7 +69,7 @@ def test_unit_is_one_that_systemd_takes(tmp_path, name, flag):
     if '"' not in name:
         words = command_in(unit)
         assert words[-2:] == list(servicefile.KEEP)
-        assert str(place / "minihub.yaml") in words and "--JupyterHub.base_url=/a b/" in words
+        assert str(place / "minihub.yaml") in words and "--JupyterHub.extra_log_file=a b" in words
     (tmp_path / "minihub.service").write_text(unit)
     assert verify(tmp_path / "minihub.service") == ""
 
