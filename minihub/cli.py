@@ -1,7 +1,8 @@
 """The command line: verbs, flags, aliases; what is printed and what a command ends with.
 
 Rules of this file: the only code that prints or chooses an exit code. Verbs are rows of the table
-at its end, general flags those of :mod:`minihub.commandline`; a new verb is a row and a function.
+at its end (those for the hub's data: :mod:`minihub.verbs_data`), general flags those of
+:mod:`minihub.commandline`; a new verb is a row and a function.
 Whatever a verb needs is imported inside its function, so that ``--version``, ``--help``, ``proxy``
 and ``cull`` import the standard library only. Every MinihubError becomes its message and its exit
 code; no traceback is shown without ``--debug``.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from minihub import __version__
 from minihub.commandline import ALIASES, MANY, PROGRAM, SWITCHES, Call, Verb, parse, verb_help
 from minihub.errors import ConfigError, MinihubError, NotPermitted, UsageError
+from minihub.verbs_data import DATA_VERBS
 
 if TYPE_CHECKING:
     from minihub.config import Loaded
@@ -108,7 +110,7 @@ def _dispatch(arguments: list[str]) -> int:
             return verb.run(Call(words=arguments[1:]))
     verb, call = parse(arguments, VERBS)
     if "--version" in call.switches:
-        _say(f"{PROGRAM} {__version__}")
+        say(f"{PROGRAM} {__version__}")
     elif "--help-all" in call.switches:
         from minihub import config_render
 
@@ -132,14 +134,14 @@ def _write(text: str) -> None:
         raise Unwritable(f"the output cannot be written: {error.strerror}") from error
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     _write(line + "\n")
 
 
 def _show(line: str) -> None:
     """Show a line of the start screen: the hub runs on where nobody can read it."""
     try:
-        _say(line)
+        say(line)
     except Unwritable:
         pass
     except BrokenPipeError:
@@ -171,7 +173,7 @@ def _classes() -> list[Any]:
     return [JupyterHub, *(import_class(name) for name in COMPANIONS)]
 
 
-def _load(call: Call, *, strict: bool = False) -> Loaded:
+def load(call: Call, *, strict: bool = False) -> Loaded:
     from minihub import config
 
     return config.load(_classes(), arguments=call.entries(), strict=strict)
@@ -183,7 +185,7 @@ def _load(call: Call, *, strict: bool = False) -> Loaded:
 def _serve(call: Call) -> int:
     if call.is_on("JupyterHub.generate_config"):
         return _generate_config(call)
-    loaded = _load(call)
+    loaded = load(call)
     from minihub import app
 
     return _run_app(app.serve, loaded, _show)
@@ -192,7 +194,7 @@ def _serve(call: Call) -> int:
 def _run_app(
     function: Callable[[Loaded, Callable[[str], None]], int],
     loaded: Loaded,
-    say: Callable[[str], None] = _say,
+    say: Callable[[str], None] = say,
 ) -> int:
     """Call a function of the app with a checked configuration."""
     from traitlets import TraitError
@@ -222,12 +224,12 @@ def _generate_config(call: Call) -> int:
     sure = call.is_on("JupyterHub.answer_yes")
     try:
         if target.exists() and not sure and not _ask(f"{target} exists. Overwrite it?"):
-            _say(f"{target} is left as it is.")
+            say(f"{target} is left as it is.")
             return 0
         target.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error.strerror}") from error
-    _say(f"Wrote {target}. Every option is in it, commented out.")
+    say(f"Wrote {target}. Every option is in it, commented out.")
     return 0
 
 
@@ -240,16 +242,16 @@ def _ask(question: str) -> bool:
 def _admin_link(call: Call) -> int:
     from minihub import manage
 
-    return _managed(call, manage.admin_link)
+    return managed(call, manage.admin_link)
 
 
 def _config_check(call: Call) -> int:
     if call.words:
         call.add("JupyterHub.config_file", call.words[0], call.words[0])
-    loaded = _load(call, strict="--strict" in call.switches)
+    loaded = load(call, strict="--strict" in call.switches)
     for warning in loaded.warnings:
         _complain(warning)
-    _say(f"{loaded.file or 'No configuration file'}: no problem found.")
+    say(f"{loaded.file or 'No configuration file'}: no problem found.")
     return 0
 
 
@@ -257,7 +259,7 @@ def _config_show(call: Call) -> int:
     from minihub import config_render
     from minihub.options import JupyterHub
 
-    loaded = _load(call)
+    loaded = load(call)
     options = JupyterHub(config=loaded.config)
     in_use = [JupyterHub, options.authenticator_class, options.spawner_class, options.proxy_class]
     text = config_render.in_force(
@@ -306,15 +308,15 @@ def _cull(call: Call) -> int:
     return cull_main(call.words)
 
 
-def _managed(call: Call, function: Callable[..., int], *args: Any, **kwargs: Any) -> int:
+def managed(call: Call, function: Callable[..., int], *args: Any, **kwargs: Any) -> int:
     """Call a function of the verbs for people and servers with a checked configuration."""
-    return _run_app(lambda loaded, say: function(loaded, say, *args, **kwargs), _load(call))
+    return _run_app(lambda loaded, say: function(loaded, say, *args, **kwargs), load(call))
 
 
 def _token(call: Call) -> int:
     from minihub import manage
 
-    return _managed(
+    return managed(
         call,
         manage.token,
         call.words,
@@ -327,25 +329,25 @@ def _token(call: Call) -> int:
 def _user_add(call: Call) -> int:
     from minihub import manage
 
-    return _managed(call, manage.user_add, call.words, admin="--admin" in call.switches)
+    return managed(call, manage.user_add, call.words, admin="--admin" in call.switches)
 
 
 def _user_list(call: Call) -> int:
     from minihub import manage
 
-    return _managed(call, manage.user_list, as_json="--json" in call.switches)
+    return managed(call, manage.user_list, as_json="--json" in call.switches)
 
 
 def _user_remove(call: Call) -> int:
     from minihub import manage
 
-    return _managed(call, manage.user_remove, call.words)
+    return managed(call, manage.user_remove, call.words)
 
 
 def _user_passwd(call: Call) -> int:
     from minihub import manage
 
-    return _managed(call, manage.user_passwd, call.words[0], _ask_password)
+    return managed(call, manage.user_passwd, call.words[0], _ask_password)
 
 
 def _ask_password() -> str:
@@ -363,19 +365,19 @@ def _ask_password() -> str:
 def _server_list(call: Call) -> int:
     from minihub import manage_servers
 
-    return _managed(call, manage_servers.list_servers, as_json="--json" in call.switches)
+    return managed(call, manage_servers.list_servers, as_json="--json" in call.switches)
 
 
 def _server_start(call: Call) -> int:
     from minihub import manage_servers
 
-    return _managed(call, manage_servers.start, *call.words)
+    return managed(call, manage_servers.start, *call.words)
 
 
 def _server_stop(call: Call) -> int:
     from minihub import manage_servers
 
-    return _managed(call, manage_servers.stop, *call.words)
+    return managed(call, manage_servers.stop, *call.words)
 
 
 def _server_logs(call: Call) -> int:
@@ -383,7 +385,7 @@ def _server_logs(call: Call) -> int:
 
     follow = bool(call.switches & {"-f", "--follow"})
     try:
-        return _managed(call, manage_servers.logs, *call.words, follow=follow)
+        return managed(call, manage_servers.logs, *call.words, follow=follow)
     except KeyboardInterrupt:
         if follow:
             return 0  # there is no other end
@@ -393,70 +395,8 @@ def _server_logs(call: Call) -> int:
 def _upgrade_db(call: Call) -> int:
     from minihub import manage
 
-    return _managed(call, manage.upgrade_db, dumped="--dumped" in call.switches)
+    return managed(call, manage.upgrade_db, dumped="--dumped" in call.switches)
 
-
-def _backup(call: Call) -> int:
-    from minihub import backup
-
-    return _managed(
-        call,
-        backup.backup,
-        "".join(call.words),
-        out=sys.stdout.buffer,
-        keep=backup.read_keep(call.values.get("--keep", "")),
-        with_secrets="--without-secrets" not in call.switches,
-        quiet="--quiet" in call.switches,
-    )
-
-
-def _restore(call: Call) -> int:
-    from minihub import backup
-
-    return backup.restore(_say, call.words[0], dry_run="--dry-run" in call.switches)
-
-
-def _import_jupyterhub(call: Call) -> int:
-    from minihub import importer
-
-    return _managed(call, importer.import_jupyterhub, call.words[0])
-
-
-def _service(call: Call) -> Any:
-    from minihub import servicefile
-
-    if {"--user", "--system"} <= call.switches:
-        raise UsageError("a service is either --user or --system")
-    chosen = {"--user": False, "--system": True}
-    return servicefile.plan(
-        _load(call),
-        [(option, text) for option, text, _where in call.options],
-        system=next((chosen[flag] for flag in call.switches if flag in chosen), None),
-        run_as=call.values.get("--run-as", ""),
-        name=call.values.get("--name", ""),
-    )
-
-
-def _service_print(call: Call) -> int:
-    from minihub import servicefile
-
-    print(servicefile.text(_service(call)), end="")
-    return 0
-
-
-def _service_install(call: Call) -> int:
-    from minihub import servicefile
-
-    sure = call.is_on("JupyterHub.answer_yes")
-    return servicefile.install(_service(call), _say, sure=sure)
-
-
-SERVICE_FLAGS = {
-    "--system": "for the machine (the default for root)",
-    "--user": "for this user alone (the default for everybody else)",
-    "--run-as USER": "the user that a service of the machine runs as",
-    "--name NAME": "what the service is called; minihub without it",
-}
 
 VERBS = (
     Verb("", _serve, "Run the hub until it is told to stop."),
@@ -558,49 +498,10 @@ VERBS = (
         count=(1, 2),
     ),
     Verb(
-        "backup",
-        _backup,
-        "Copy database, configuration and secrets into one file, and try to restore it.",
-        flags={
-            "--keep N": "delete all but the newest N backups of the directory",
-            "--without-secrets": "leave out keys, tokens, logins and the configuration file",
-            "--quiet": "say nothing when all is well",
-        },
-        operand="[FILE]",
-        count=(0, 1),
-    ),
-    Verb(
-        "restore",
-        _restore,
-        "Put a backup back into this directory; what is there is kept.",
-        configured=False,
-        flags={"--dry-run": "look at everything, say what would happen, change nothing"},
-        operand="FILE",
-        count=(1, 1),
-    ),
-    Verb(
-        "service print",
-        _service_print,
-        "Show the service file (systemd, on macOS launchd) for this hub and its options.",
-        flags=SERVICE_FLAGS,
-    ),
-    Verb(
-        "service install",
-        _service_install,
-        "Write that file where it belongs, and enable the service.",
-        flags=SERVICE_FLAGS,
-    ),
-    Verb(
-        "import-jupyterhub",
-        _import_jupyterhub,
-        "Make this hub's database of JupyterHub's: users, groups, admins, tokens.",
-        operand="FILE",
-        count=(1, 1),
-    ),
-    Verb(
         "upgrade-db",
         _upgrade_db,
         "Bring the database's schema up to date, after a copy of the file.",
         flags={"--dumped": "go on with a MySQL database: there is a dump of it"},
     ),
+    *DATA_VERBS,
 )

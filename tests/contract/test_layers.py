@@ -105,6 +105,7 @@ LAYERS = {
     "minihub.servicefile": 6,
     "minihub.manage_servers": 6,
     "minihub.cli": 7,
+    "minihub.verbs_data": 7,
     "minihub.commandline": 7,
     "minihub.cullverb": 7,
     "minihub.__main__": 7,
