@@ -574,18 +574,21 @@ class Table:
             print("Missed: " + "; ".join(f"{f.title}: {b.describe()}" for f, b in missed))
         else:
             print("Every bar is met.")
-        places = [CACHE] + ([RESULTS] if save else [])
+        title = "\n".join(f"- {key}: {value}" for key, value in facts.items())
+        notes = "".join(f"\n{line}\n" for line in self.notes)
+        # What is kept in the repository has its date in its name, and stays beside older ones.
+        places = [CACHE / self.name]
+        if save:
+            places.append(RESULTS / f"{self.name}-{facts['date']}")
         for place in places:
-            place.mkdir(parents=True, exist_ok=True)
-            (place / f"{self.name}.json").write_text(self._json(facts))
-            title = "\n".join(f"- {key}: {value}" for key, value in facts.items())
-            notes = "".join(f"\n{line}\n" for line in self.notes)
-            (place / f"{self.name}.md").write_text(
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.with_name(place.name + ".json").write_text(self._json(facts))
+            place.with_name(place.name + ".md").write_text(
                 f"# benchmarks/{self.name}.py\n\n{title}\n\n"
                 "Medians of interleaved rounds, least and most in brackets. MiB is 2^20 bytes, GB "
                 f"10^9, kB 10^3.\n\n{table}{notes}"
             )
-        print(f"Written: {', '.join(str(place / self.name) + '.{json,md}' for place in places)}")
+        print(f"Written: {', '.join(f'{place}.{{json,md}}' for place in places)}")
         return 1 if missed else 0
 
     def _json(self, facts: dict[str, Any]) -> str:

@@ -223,7 +223,7 @@ def close(run: Run, table: Table) -> None:
 def websocket(run: Run, table: Table) -> None:
     rate = Figure("websocket", "WebSocket echoes, 64 connections", "round trips/s", (Bar(2, CHP),))
     cost = Figure(
-        "webeachcpu",
+        "websocket_cpu",
         "processor time per round trip",
         "µs",
         (Bar(0.5, CHP, at_least=False),),

@@ -298,9 +298,12 @@ def main() -> int:
         "states": [{"when": what.strip()} | asdict(state) for what, state in states],
         "problems": problems,
     }
-    for place in [common.CACHE] + ([common.RESULTS] if arguments.save else []):
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "soak.json").write_text(json.dumps(result, indent=1) + "\n")
+    places = [common.CACHE / "soak.json"]
+    if arguments.save:
+        places.append(common.RESULTS / f"soak-{result['settings']['date']}.json")
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps(result, indent=1) + "\n")
     return 1 if problems else 0
 
 

@@ -161,6 +161,8 @@ class TunnelEnd(Stream):
             self.context.stats.tunnels -= 1
             self.context.share.leave(self.address)
         self.peer.close()
+        # Two that know each other would wait for the garbage collector.
+        del self.peer
 
 
 def start_tunnel(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from proxy_tools import (
     ProxyProcess,
     RawServer,
     eventually,
+    free_port,
     request,
 )
 
@@ -268,6 +271,56 @@ def test_new_process_that_fails_leaves_the_old_one_in_charge(
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert client.answer().body == b"slow"
         assert proxy.stop() == 2
+
+
+def test_upgraded_file_takes_over(slow: SlowServer, tmp_path: Path, pyz: Path) -> None:
+    """The built file is replaced under the running proxy: first by rubbish, then by a new one."""
+    file, pid_file = tmp_path / "minihub.pyz", tmp_path / "pid"
+
+    def replace(content: bytes) -> None:
+        fresh = tmp_path / "fresh"
+        fresh.write_bytes(content)
+        fresh.rename(file)
+
+    replace(pyz.read_bytes())
+    port, api_port = free_port(), free_port()
+    argv = ["--ip", "127.0.0.1", "--port", str(port), "--api-ip", "127.0.0.1"]
+    argv += ["--api-port", str(api_port), "--pid-file", str(pid_file)]
+    log = tmp_path / "log"
+    with open(log, "wb") as out:
+        old = subprocess.Popen(
+            [sys.executable, str(file), "proxy", *argv, "--default-target", slow.url],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        eventually(lambda: pid_file.exists() and "Proxy API at" in log.read_text())
+        tunneled = tunnel(port)
+        replace(b"rubbish" * 1000)
+        old.send_signal(signal.SIGUSR2)
+        eventually(lambda: "did not become ready; going on" in log.read_text())
+        # What is loaded late, as TLS is, comes of the file that was started.
+        answer = request(port, "GET", "/_chp_healthz")
+        assert answer.status == 200
+        body = b'{"target": "https://127.0.0.1:1"}'
+        assert request(api_port, "POST", "/api/routes/tls", {}, body).status == 201
+        assert request(port, "GET", "/tls").status == 503
+        replace(pyz.read_bytes())
+        old.send_signal(signal.SIGUSR2)
+        eventually(lambda: pid_file.read_text() not in ("", str(old.pid)), log.read_text())
+        new = int(pid_file.read_text())
+        eventually(lambda: f"Process {new} serves" in log.read_text())
+        assert request(port, "GET", "/tls").status == 503
+        tunneled.send(b"still here")
+        assert tunneled.exactly(10) == b"still here"
+        tunneled.close()
+        assert old.wait(10) == 0
+        assert "[ConfigProxy] error: loop" not in log.read_text()
+        end(new)
+    finally:
+        if old.poll() is None:
+            old.kill()
+            old.wait()
 
 
 def test_unix_sockets_follow_a_hand_over(slow: SlowServer, tmp_path: Path) -> None:
