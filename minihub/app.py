@@ -40,6 +40,8 @@ from . import (
     roles,
     scopes,
     standins,
+    warmpool,
+    warmstart,
     websettings,
 )
 from .accounts import Accounts
@@ -220,6 +222,7 @@ def _start(
     proxy_started.result()
     proxy.on_restart = hub.check_routes
     hub.on_give_up = cleanup.give_up
+    stack.enter_context(warmpool.kept(state_dir / "warm"))
     stack.callback(lambda: hub.stop(stop_servers=cleanup.servers))
     hub.routes.add_hub()
     with metrics.timed("init_spawners_duration_seconds"):
@@ -231,6 +234,9 @@ def _start(
     watchdog = MemoryWatchdog(hub.active_servers, hub.tidy_up_after)
     watchdog.start()
     stack.callback(watchdog.stop)
+    nobodys = _nobodys_spawner(hub)
+    if isinstance(nobodys, LocalProcessSpawner):
+        warmstart.prepare(nobodys)
     for part in (parts.gauges, parts.culler):
         if part is not None:
             part.start()

@@ -190,6 +190,10 @@ def enter_sandbox(spec: dict) -> None:
     os.close(ruleset)
 
 
+#: What is done, in this order, before a command's own code runs.
+STEPS = (reset_signals, join_group, set_limits, become_user, enter_directory)
+
+
 def execute(spec: dict) -> None:
     """Execute the command; a name without a slash is looked for on the PATH of its environment.
 

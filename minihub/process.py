@@ -108,35 +108,30 @@ def start(
     log_path: str | os.PathLike[str],
     launch: LaunchSpec | None = None,
     timeout_s: float = LAUNCH_TIMEOUT_S,
+    marker: str = "",
 ) -> Process:
     """Start a command in a session of its own; return it when its program has been executed.
 
-    ``env`` is its whole environment, but for the marker. Standard input is empty; output is
-    appended to ``log_path`` (0600; its directory is made, 0700). ``cwd`` None is the root. A name
-    without a slash is looked for on the PATH in ``env``, with the rights of the user it will
-    run as. Raises CommandNotFound, SpawnTimeout after ``timeout_s``, or SpawnError naming what
-    stood in the way; no process is left then.
+    ``env`` is its whole environment, but for the marker, a new one unless given. Standard input is
+    empty; output is appended to ``log_path`` (0600; its directory is made, 0700). ``cwd`` None is
+    the root. A name without a slash is looked for on the PATH in ``env``, with the rights of the
+    user it will run as. Raises CommandNotFound, SpawnTimeout after ``timeout_s``, or SpawnError
+    naming what stood in the way; no process is left then.
     """
     launch = launch or LaunchSpec()
-    marker = secrets.token_hex(16)
-    spec = asdict(launch) | {
-        "user": _as_text(launch.user),
-        "argv": [_as_text(word) for word in argv],
-        "env": {_as_text(k): _as_text(v) for k, v in {**env, MARKER: marker}.items()},
-        "cwd": _as_text(cwd or "/"),
-        "cgroup": _as_text(launch.cgroup),
-    }
+    marker = marker or new_marker()
+    description = describe(argv, env=env, cwd=cwd, launch=launch, marker=marker)
     private_directory(Path(log_path).parent)
     try:
         ours, theirs = socket.socketpair()
     except OSError as error:
         raise SpawnError(f"No process can be started: {error.strerror}.") from error
     with ours:
-        with theirs, _open_log(log_path) as output:
+        with theirs, open_log(log_path) as output:
             popen = _run_launcher(theirs.fileno(), output, marker)
         try:
             created = psutil.Process(popen.pid).create_time()
-            answers = _converse(ours, json.dumps(spec).encode(), timeout_s)
+            answers = converse(ours, description, timeout_s)
         except BaseException as error:
             popen.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -154,9 +149,38 @@ def start(
     if "step" in last:
         process.wait()
         raise _launch_error(last, launch.user, env)
-    if last["cwd"] != spec["cwd"]:
-        log.warning("%s: %s cannot be entered; started in %s", argv[0], cwd, last["cwd"])
+    tell_directory(argv[0], cwd, last["cwd"])
     return process
+
+
+def new_marker() -> str:
+    """Return what marks one process and all that comes of it."""
+    return secrets.token_hex(16)
+
+
+def describe(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str | os.PathLike[str] | None,
+    launch: LaunchSpec,
+    marker: str,
+) -> bytes:
+    """Return what a process is to become, as :mod:`minihub.launcher` reads it."""
+    spec = asdict(launch) | {
+        "user": _as_text(launch.user),
+        "argv": [_as_text(word) for word in argv],
+        "env": {_as_text(k): _as_text(v) for k, v in {**env, MARKER: marker}.items()},
+        "cwd": _as_text(cwd or "/"),
+        "cgroup": _as_text(launch.cgroup),
+    }
+    return json.dumps(spec).encode()
+
+
+def tell_directory(program: str, wanted: str | os.PathLike[str] | None, got: str) -> None:
+    """Log that a process runs in another directory than the one wanted, if it does."""
+    if got != _as_text(wanted or "/"):
+        log.warning("%s: %s cannot be entered; started in %s", program, wanted, got)
 
 
 def _run_launcher(descriptor: int, output: BinaryIO, marker: str) -> subprocess.Popen[bytes]:
@@ -176,7 +200,7 @@ def _run_launcher(descriptor: int, output: BinaryIO, marker: str) -> subprocess.
         raise SpawnError(f"No process can be started: {error.strerror}.") from error
 
 
-def _converse(ours: socket.socket, description: bytes, timeout_s: float) -> list[dict[str, Any]]:
+def converse(ours: socket.socket, description: bytes, timeout_s: float) -> list[dict[str, Any]]:
     """Send the description; return the launcher's answers. Raises TimeoutError."""
     deadline = clock.monotonic() + timeout_s
     ours.settimeout(timeout_s)
@@ -231,6 +255,14 @@ def adopt(identity: Identity, marker: str = "") -> Process:
     (a corrected system clock moves all creation times).
     """
     return Process(identity, marker, is_child=False)
+
+
+def identity_of(pid: int) -> Identity:
+    """Return what a process that runs, or that nobody has reaped, is known by; else never alive."""
+    try:
+        return _identity(psutil.Process(pid))
+    except psutil.Error:
+        return Identity(pid, 0.0)
 
 
 def alive(identity: Identity, marker: str = "") -> bool:
@@ -502,7 +534,8 @@ def private_directory(path: Path) -> Path:
     return path
 
 
-def _open_log(path: str | os.PathLike[str]) -> BinaryIO:
+def open_log(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a log, 0600, to append to. Raises SpawnError."""
     # Unbuffered: nothing is written here but by the process, through its own copy.
     try:
         return open(path, "ab", buffering=0, opener=_private)

@@ -77,11 +77,13 @@ class ServerRows:
             ).execute()
 
     def save_started(self, server: Server) -> None:
-        """Store where a server answers and since when."""
+        """Store where a server answers and since when, and its process if it is another one."""
         with self._store.transaction(touches_rights=False):
-            ServerRow.update(target=server.target, started=clock.isoformat(server.started)).where(
-                ServerRow.id == server.row_id
-            ).execute()
+            ServerRow.update(
+                target=server.target,
+                started=clock.isoformat(server.started),
+                state=server.spawner.get_state(),
+            ).where(ServerRow.id == server.row_id).execute()
 
     def clean(
         self, server: Server, *, unless: Callable[[Server], bool] = lambda _server: False

@@ -283,6 +283,12 @@ PROOFS = {
     "::test_popen_kwargs_say_where_and_with_which_mask_it_starts",
     "LocalProcessSpawner.shell_cmd": "tests/live/test_options_spawner.py"
     "::test_shell_cmd_is_given_the_whole_command_line",
+    "LocalProcessSpawner.warm": "tests/live/test_warm.py"
+    "::test_warm_decides_whether_servers_start_warm",
+    "LocalProcessSpawner.warm_preload": "tests/live/test_warm.py"
+    "::test_warm_preload_adds_modules_and_an_unfit_one_keeps_all_cold",
+    "LocalProcessSpawner.warm_mem_limit": "tests/live/test_warm.py"
+    "::test_warm_mem_limit_bounds_the_memory_of_the_parent",
     "SimpleLocalProcessSpawner.home_dir_template": "tests/live/test_options_spawner.py"
     "::test_home_dir_template_is_where_homes_are",
     "SimpleLocalProcessSpawner.sandbox": "tests/live/test_sandbox.py"

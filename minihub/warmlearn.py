@@ -1,0 +1,177 @@
+"""Learns which modules a start of a command imports, by a throw-away start of it.
+
+The command runs in a copy of this process with a home directory that is thrown away and a hub that
+is only a few answers, until its server answers; then it is asked which modules it has and ended.
+
+Rules of this file: the standard library only, Python 3.8 and newer, and nothing of minihub to
+import; run by the interpreter of the users' environment, as :mod:`minihub.warmparent` is. The
+description is JSON in the file whose descriptor is its second argument, and the answer
+replaces it there: ``{"modules": [names in the order of their import]}`` or ``{"problem": text}``.
+
+Threads: in the process that plays the hub one; in the command's a second, which waits and answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+#: What is asked of the server once it answers, so that what it imports late is learned too.
+PAGES = ("lab", "api/contents", "api/kernelspecs", "api/sessions", "api/terminals", "api/me")
+
+
+def told(names: int, ask: int) -> None:
+    """In the command's process: wait to be asked, then write the names of its modules."""
+    os.read(ask, 1)
+    found = []
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        if spec is not None and getattr(spec, "name", None) == name:
+            found.append(name)
+    with open(names, "wb") as pipe:
+        pipe.write(json.dumps(found).encode())
+
+
+def run_command(setup: dict[str, Any], port: int, names: int, ask: int) -> None:
+    """In the copy: become the command."""
+    script = setup["command"][-1]
+    here = f"http://127.0.0.1:{port}"
+    os.setsid()
+    os.environ.clear()
+    for key, value in setup["env"].items():
+        os.environ[key] = value.replace("http://learn-hub", here)
+    os.chdir(setup["env"]["HOME"])
+    os.nice(19)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    sys.argv[:] = [script] + setup["args"]
+    if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
+        sys.path[0] = os.path.dirname(script)
+    threading.Thread(target=told, args=(names, ask), daemon=True).start()
+    with open(script, "rb") as file:
+        code = compile(file.read(), script, "exec", dont_inherit=True)
+    space = sys.modules["__main__"].__dict__
+    space.update(__name__="__main__", __file__=script)
+    exec(code, space)
+
+
+def answer(listener: socket.socket, user: str) -> None:
+    """Answer one request as a hub would."""
+    connection, _address = listener.accept()
+    with connection:
+        connection.settimeout(5)
+        head = b""
+        try:
+            while b"\r\n\r\n" not in head:
+                piece = connection.recv(65536)
+                if not piece:
+                    return
+                head += piece
+            path = head.split()[1].partition(b"?")[0]
+            body = {"version": "6.1.1"}  # type: Dict[str, Any]
+            if path.endswith(b"/user"):
+                body = {"kind": "user", "name": user, "admin": False, "groups": []}
+                body["scopes"] = ["access:servers!user=" + user]
+            text = json.dumps(body).encode()
+            connection.sendall(
+                b"HTTP/1.1 200 OK\r\nX-JupyterHub-Version: 6.1.1\r\nConnection: close\r\n"
+                b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(text) + text
+            )
+        except OSError:
+            pass
+
+
+def status_of(port: int, path: str, token: str) -> int:
+    """Return the status of a request to the command's server; 0 when it does not answer."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            client.sendall(
+                f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n"
+                f"Authorization: token {token}\r\n\r\n".encode()
+            )
+            answer_ = client.recv(65536)
+            while client.recv(65536):
+                pass
+            return int(answer_.split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def learn(setup: dict[str, Any]) -> dict[str, Any]:
+    """Start the command, wait until it answers, return what it has imported."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(16)
+    names, writer = os.pipe()
+    asked, asker = os.pipe()
+    output = os.open(setup["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    copy = os.fork()
+    if copy == 0:
+        try:
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.close(names)
+            os.close(asker)
+            port = listener.getsockname()[1]
+            listener.close()
+            run_command(setup, port, writer, asked)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    os.close(asked)
+
+    def play_hub() -> None:
+        while True:
+            answer(listener, setup["env"]["JUPYTERHUB_USER"])
+
+    threading.Thread(target=play_hub, daemon=True).start()
+    deadline = time.monotonic() + setup["timeout_s"]
+    prefix, token = setup["prefix"], setup["env"]["JUPYTERHUB_API_TOKEN"]
+    ended = 0
+    try:
+        while not 0 < status_of(setup["port"], prefix + "api", token) < 500:
+            ended, status = os.waitpid(copy, os.WNOHANG)
+            if ended:
+                return {"problem": f"its throw-away start ended (status {status})"}
+            if time.monotonic() > deadline:
+                return {"problem": "its throw-away start did not answer in time"}
+            time.sleep(0.05)
+        for page in PAGES:
+            status_of(setup["port"], prefix + page, token)
+        os.write(asker, b"?")
+        os.close(asker)
+        pieces = []  # type: List[bytes]
+        while select.select([names], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            piece = os.read(names, 65536)
+            if not piece:
+                return {"modules": json.loads(b"".join(pieces))}
+            pieces.append(piece)
+        return {"problem": "its throw-away start did not tell its modules"}
+    finally:
+        if not ended:
+            try:
+                os.killpg(copy, signal.SIGKILL)
+            except OSError:
+                os.kill(copy, signal.SIGKILL)
+
+
+def main() -> None:
+    """Learn, and leave the answer in the file of the description."""
+    with open(int(sys.argv[2]), "r+b", closefd=True) as file:
+        file.seek(0)
+        setup = json.loads(file.read())
+        found = learn(setup)
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(found).encode())
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
