@@ -19,6 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from . import aio, census, clock, limits, metrics
@@ -26,6 +27,7 @@ from .accounts import Accounts
 from .activity import Activity
 from .audit import Audit
 from .authstate import AuthStates
+from .burst import Turns
 from .directory import Names
 from .errors import BadRequest, MinihubError, SpawnError, SpawnTimeout, StoreError
 from .hubroutes import HubRoutes
@@ -103,6 +105,7 @@ class Hub:
             hub_routespec=options.hub_routespec,
         )
         self.promises = limits.Promises(self.active_servers)
+        self._turns = Turns()
         self._failures = limits.Failures(lambda: self.on_give_up())
         self.rows = ServerRows(store, accounts, oauth, roles)
         self._servers = Registry()
@@ -266,11 +269,12 @@ class Hub:
         threading.Thread(
             target=_tell_progress, args=(server, spawner), name=name, daemon=True
         ).start()
-        server.target = spawner.run_start()
-        self.rows.save_state(server)
-        server.add_event({"progress": 70, "message": "Waiting for the server to answer..."})
-        url = server.target + spawner.server_url
-        spawner.wait_ready(url, still_wanted=lambda: self._go_on(server))
+        with self._turn(server):
+            server.target = spawner.run_start()
+            self.rows.save_state(server)
+            server.add_event({"progress": 70, "message": "Waiting for the server to answer..."})
+            url = server.target + spawner.server_url
+            spawner.wait_ready(url, still_wanted=lambda: self._go_on(server))
         self._go_on(server)
         self.routes.add_server(server)
         server.started = clock.utcnow()
@@ -278,6 +282,14 @@ class Hub:
         if not server.move(State.READY, only_from=State.SPAWNING):  # SPAWNING -> READY
             raise Cancelled("the start was cancelled")
         self.activity.server(server.row_id, server.user_id, server.started, step_s=0)
+
+    def _turn(self, server: Server) -> AbstractContextManager[None]:
+        """Return the wait for a turn to start, where it is this machine that has the work."""
+        if limits.is_here(server.spawner):
+            return self._turns.taken(
+                server.user_name, lambda: self._go_on(server), server.add_place_in_line
+            )
+        return nullcontext()
 
     def _go_on(self, server: Server) -> None:
         if server.cancelled.is_set() or self._stopping.is_set():

@@ -213,10 +213,14 @@ def _used(servers: Iterable[Server]) -> dict[Server, int]:
     return {server: use.rss_bytes for server, use in zip(trees, found, strict=True)}
 
 
+def is_here(spawner: Any) -> bool:
+    """Return whether a spawner's server runs on this machine, as processes of ours."""
+    return isinstance(spawner, LocalProcessSpawner)
+
+
 def tree_of(server: Server) -> Any:
     """Return the process of a server of this machine; None without one."""
-    spawner = server.spawner
-    return spawner.tree if isinstance(spawner, LocalProcessSpawner) else None
+    return server.spawner.tree if is_here(server.spawner) else None
 
 
 # -- what this machine cannot hold ---------------------------------------------------------

@@ -144,6 +144,11 @@ class Server:
             self._events.append(event)
             self._changed.notify_all()
 
+    def add_place_in_line(self, before: int) -> None:
+        """Tell that so many servers start before this one."""
+        who = "Another server starts" if before == 1 else f"{before} other servers start"
+        self.add_event({"progress": 0, "message": f"Waiting: {who} first."})
+
     def events_after(self, index: int, timeout_s: float) -> list[dict[str, Any]]:
         """Return the events from ``index`` on, waiting up to ``timeout_s`` for the first.
 

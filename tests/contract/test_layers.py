@@ -65,6 +65,7 @@ LAYERS = {
     "minihub.warmstale": 2,
     "minihub.warmlearn": 2,
     "minihub.warmstart": 3,
+    "minihub.burst": 3,
     "minihub.accounts": 3,
     "minihub.ownerlink": 3,
     "minihub.serverrows": 3,
