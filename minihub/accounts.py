@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,9 @@ class Login:
 
 class Accounts:
     """The store's users, sessions and tokens."""
+
+    #: Called with the user's id, from any thread, after logins have ended.
+    on_logout: Callable[[int], None] = staticmethod(lambda user_id: None)
 
     def __init__(self, store: Store, *, session_lifetime_s: float) -> None:
         self.store = store
@@ -81,6 +85,18 @@ class Accounts:
             if user is not None:
                 Session.delete().where(Session.user == user).execute()
                 Token.delete().where(Token.user == user).execute()
+        if user is not None:
+            self.on_logout(user.id)
+
+    def end_sessions(self, user: User) -> None:
+        """End every login of a user and revoke every token that came out of one."""
+        with self.store.transaction():
+            ids = [row.session_id for row in Session.select().where(Session.user == user)]
+            Session.delete().where(Session.user == user).execute()
+            Token.delete().where(
+                Token.user == user, Token.session_id.in_([*filter(None, ids)])
+            ).execute()
+        self.on_logout(user.id)
 
     def has_users(self) -> bool:
         """Return whether anybody is in the user table."""
@@ -128,6 +144,7 @@ class Accounts:
                 Token.delete().where(
                     Token.user == session.user_id, Token.session_id == session.session_id
                 ).execute()
+        self.on_logout(session.user_id)
 
     # -- tokens ----------------------------------------------------------------------------
 

@@ -55,6 +55,7 @@ from .gauges import Gauges
 from .hub import Hub
 from .hubculler import Culler
 from .hublock import HubFacts
+from .hubwatch import HubWatch
 from .local import (
     NO_SANDBOX,
     LocalProcessSpawner,
@@ -230,7 +231,9 @@ def _start(
     hub.services.start()
     stack.callback(hub.services.stop)
     hub.check_routes()
-    hub.run_threads()
+    hub_watch = HubWatch(hub)
+    hub_watch.start()
+    stack.callback(hub_watch.stop)
     watchdog = MemoryWatchdog(hub.active_servers, hub.tidy_up_after)
     watchdog.start()
     stack.callback(watchdog.stop)

@@ -7,14 +7,12 @@ when the server answers.
 
 Threads: any may call the public methods. ``_lock`` guards the registry of servers and the
 counting of limits, and is held for dictionary work only. The pool's threads run starts and
-stops, one per server at a time, decided by the server's state. One thread watches running
-servers, one the proxy's activity.
+stops, one per server at a time, decided by the server's state.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,7 +20,7 @@ from concurrent import futures
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from . import aio, census, clock, limits, metrics
+from . import aio, clock, limits, metrics
 from .accounts import Accounts
 from .activity import Activity
 from .audit import Audit
@@ -45,9 +43,6 @@ from .store import Store
 log = logging.getLogger("minihub.hub")
 
 POOL_SIZE = 128
-WATCH_STEP_S = 1.0
-#: How often rows are tried again that could not be written.
-CLEAN_AGAIN_S = 5.0
 #: How long a process that was sent SIGKILL may take to end.
 END_WAIT_S = 5.0
 #: How long the hub's own stop waits for all servers together, beyond one server's ladder.
@@ -107,6 +102,7 @@ class Hub:
         self.promises = limits.Promises(self.active_servers)
         self._turns = Turns()
         self._failures = limits.Failures(lambda: self.on_give_up())
+        accounts.on_logout = self.close_tunnels
         self.rows = ServerRows(store, accounts, oauth, roles)
         self._servers = Registry()
         self._lock = threading.Lock()
@@ -114,7 +110,6 @@ class Hub:
         self._stopping = threading.Event()
         #: Set when the start does not wait any more for servers of the last hub.
         self._resumed = threading.Event()
-        self._threads: list[threading.Thread] = []
         #: Stopped servers whose rows could not be cleaned, as on a full disk.
         self._unclean: deque[Server] = deque()
 
@@ -179,6 +174,25 @@ class Hub:
                 self._gone(server)
         except Exception:  # a spawner may be anybody's
             log.exception("Looking whether %s runs failed", server.full_name)
+
+    def close_tunnels(self, user_id: int) -> None:
+        """Make the proxy close, in the background, what is open to the servers of a user.
+
+        Whoever may still enter opens it again; who has logged out is asked who they are.
+        """
+        for server in self.active_servers():
+            if server.user_id == user_id and server.ready:
+                self._pool.submit(self._close_tunnels, server)
+
+    def _close_tunnels(self, server: Server) -> None:
+        try:
+            self.routes.close_tunnels(server)
+        except Exception as error:
+            log.error("Closing the WebSockets of %s: %s", server.full_name, error)
+
+    def poll_soon(self, server: Server) -> None:
+        """Have :meth:`poll_now` look at a server, in the background."""
+        self._pool.submit(self.poll_now, server)
 
     def tidy_up_after(self, server: Server) -> None:
         """Notice, in the background, that a server's process was ended."""
@@ -384,7 +398,7 @@ class Hub:
                 log.exception("Stopping %s, its %s", server.full_name, what)
         server.target = None
 
-    def _clean_again(self) -> None:
+    def clean_again(self) -> None:
         """Clean the rows that could not be written when their servers stopped."""
 
         def is_back(server: Server) -> bool:
@@ -422,35 +436,6 @@ class Hub:
             if server.failure is None and server.notice is None:
                 self._servers.remove(server.user_id, server.name)
 
-    # -- watching --------------------------------------------------------------------------
-
-    def run_threads(self) -> None:
-        """Start the threads that watch running servers and fold the proxy's activity."""
-        for name, loop in (
-            ("hub-watch", self._watch),
-            ("hub-routes", self._check_routes),
-            ("hub-activity", self._fold_activity),
-            ("hub-rows", lambda: self._every(CLEAN_AGAIN_S, self._clean_again)),
-        ):
-            thread = threading.Thread(target=loop, name=name, daemon=True)
-            thread.start()
-            self._threads.append(thread)
-
-    def _watch(self) -> None:
-        """Poll each ready server every ``Spawner.poll_interval`` seconds."""
-        due: dict[Server, float] = {}
-        while not self._stopping.wait(WATCH_STEP_S):
-            now = clock.monotonic()
-            ready = [server for server in self.active_servers() if server.ready]
-            due = {server: due[server] for server in ready if server in due}
-            for server in ready:
-                spawner = server.spawner
-                jitter = random.uniform(-spawner.poll_jitter, spawner.poll_jitter)
-                interval = spawner.poll_interval * (1 + jitter)
-                if interval > 0 and due.setdefault(server, now + interval) <= now:
-                    due[server] = now + interval
-                    self._pool.submit(self.poll_now, server)
-
     def _is_alive(self, server: Server) -> bool:
         began = clock.monotonic()
         alive = aio.call(server.spawner.poll, timeout_s=server.spawner.start_timeout) is None
@@ -467,28 +452,6 @@ class Hub:
             return
         log.warning("Server %s has ended by itself", server.full_name)
         self._run_stop(server)
-
-    def _check_routes(self) -> None:
-        """Look every ``proxy_check_interval`` whether the proxy has lost routes."""
-        self._every(
-            getattr(self.proxy, "check_running_interval", self.options.proxy_check_interval),
-            lambda: self.check_routes(note_activity=False),
-        )
-
-    def _fold_activity(self) -> None:
-        self._every(self.options.last_activity_interval, self._collect)
-
-    def _collect(self) -> None:
-        self.check_routes()
-        census.send(self.active_servers(), self.activity, self.options.active_user_window)
-
-    def _every(self, interval_s: float, work: Callable[[], None]) -> None:
-        """Do something again and again until the hub stops; never for an interval of 0."""
-        while interval_s > 0 and not self._stopping.wait(interval_s):
-            try:
-                work()
-            except Exception as error:
-                log.error("%s: %s", threading.current_thread().name, error)
 
     # -- routes ----------------------------------------------------------------------------
 
@@ -565,7 +528,7 @@ class Hub:
             yield server
 
     def stop(self, *, stop_servers: bool) -> None:
-        """End the threads and, if asked, all servers."""
+        """End starts and stops and, if asked, all servers."""
         self._stopping.set()
         if stop_servers:
             servers = self.active_servers()
@@ -580,8 +543,6 @@ class Hub:
                 if not server.wait_settled(ladder + STOP_GRACE_S):
                     log.error("Server %s is still pending %s", server.full_name, server.pending)
         self._pool.shutdown(wait=True, cancel_futures=True)
-        for thread in self._threads:
-            thread.join(5)
 
 
 def _tell_progress(server: Server, spawner: Spawner) -> None:

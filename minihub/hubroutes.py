@@ -67,6 +67,10 @@ class HubRoutes:
         with metrics.timed("proxy_delete_duration_seconds"):
             aio.call(self.proxy.delete_route, self.of_server(server))
 
+    def close_tunnels(self, server: Server) -> None:
+        """Make the proxy close the WebSockets that are open to a server, which goes on."""
+        aio.call(self.proxy.close_tunnels, self.of_server(server))
+
     def add_hub(self) -> None:
         """Send everything that is no server's to the hub."""
         self._add(self.hub_routespec, self._hub_target(), {"hub": True})

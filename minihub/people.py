@@ -65,7 +65,12 @@ class People:
         return [user for user, created in made if created]
 
     def set_admin(self, user: User, admin: bool) -> User:
-        """Make somebody an admin, or no longer one; return the new row."""
+        """Make somebody an admin, or no longer one; return the new row.
+
+        Who is no longer one has to log in again, so that no page or tunnel of an admin stays open.
+        """
+        if user.admin and not admin:
+            self.accounts.end_sessions(user)
         return self.accounts.ensure_user(user.name, admin=admin)[0]
 
     def rename(self, user: User, name: str) -> User:

@@ -126,6 +126,9 @@ class Proxy(Configurable):
         """
         raise ProxyError(f"{type(self).__name__} defines no get_all_routes")
 
+    def close_tunnels(self, routespec: str) -> None:
+        """Close the WebSockets that are open on a route, if this proxy can; the route stays."""
+
     def use_other(self, api_url: str, auth_token: str) -> None:
         """Talk to another proxy from now on. Raises ValueError for a URL that cannot be one."""
         raise ValueError(f"{type(self).__name__} cannot be replaced by another proxy")
@@ -510,10 +513,10 @@ class ConfigurableHTTPProxy(Proxy):
         self.api_url, self.auth_token = f"http://{parts.netloc}", auth_token
         self._client.close()
 
-    def _api_path(self, routespec: str) -> str:
+    def _api_path(self, routespec: str, resource: str = "routes") -> str:
         path = routespec if routespec.startswith("/") else "/" + routespec
         path = path if path == "/" else path.rstrip("/")
-        return "/api/routes" + quote(unquote(path), safe="@/~")
+        return f"/api/{resource}" + quote(unquote(path), safe="@/~")
 
     def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
         body = dict(data) | {"target": target, "jupyterhub": True}
@@ -567,6 +570,10 @@ class ThreadedProxy(ConfigurableHTTPProxy):
             args += ["--statsd-host", host, "--statsd-port", str(port)]
             args += ["--statsd-prefix", f"{prefix}.chp" if prefix else "chp"]
         return args
+
+    def close_tunnels(self, routespec: str) -> None:
+        if not self.command:  # an addition of ours to the proxy's API
+            self._client.request("DELETE", self._api_path(routespec, "tunnels"))
 
     def find_ports(self) -> None:
         """Read the ports in use from what the proxy prints once it listens."""
