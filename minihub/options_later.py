@@ -71,6 +71,14 @@ class LaterOptions(HasTraits):
         True,
         help="Show the metrics at /hub/metrics only to those who hold the scope read:metrics.",
     ).tag(config=True)
+    allowed_hosts = List(
+        Unicode(),
+        help="Names and addresses under which browsers may ask for pages; a request for any other"
+        " is refused, so that no page of a stranger can pretend to be the hub. A name that begins"
+        ' with a dot stands for all below it, "this-machine" for the addresses and names the'
+        " machine has at the moment. localhost and the hub's own URLs are always among them. Empty:"
+        " every name is taken.",
+    ).tag(config=True, example=["this-machine", "hub.example.org"])
     bind_url = Unicode(
         "",
         help="URL at which the public side listens. It sets ip, port and base_url at once, where"
@@ -269,6 +277,13 @@ class LaterOptions(HasTraits):
         if not spec.endswith("/"):
             raise TraitError("must end with a slash")
         return spec
+
+    @validate("allowed_hosts")
+    def _host_names(self, proposal: dict) -> list[str]:
+        for text in proposal["value"]:
+            if not text or urls.host_name(text) != text.lower() or set(text) & set("/@* "):
+                raise TraitError(f'"{text}" is no host; give a name or an address, without a port')
+        return proposal["value"]
 
     @validate("trusted_downstream_ips")
     def _addresses(self, proposal: dict) -> list[str]:

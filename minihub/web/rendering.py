@@ -131,6 +131,8 @@ DEFAULTS: dict[str, Any] = {
     "next_url": "",
     "may_add": False,
     "may_stop": False,
+    # -- logout.html --
+    "ask": False,
     # -- admin-user.html --
     "person": None,  # as one of users, with created and is_me
     "every_group": (),

@@ -21,6 +21,7 @@ from .. import JUPYTERHUB_VERSION, __version__, addresses, aio, clock, metrics, 
 from ..accounts import Accounts
 from ..errors import (
     AuthError,
+    BadRequest,
     MethodNotAllowed,
     MinihubError,
     NotFound,
@@ -39,6 +40,7 @@ from ..websettings import WebSettings
 from .context import SAFE_METHODS, Context, NeedsLogin
 from .forwarded import Trust
 from .handler import HandlerView
+from .hosts import Hosts
 from .identity import Identity
 from .refresh import Refresher
 from .rendering import Renderer, TemplateError
@@ -96,6 +98,13 @@ class Site:
         #: The status of what is asked of a server that does not run.
         self.stopped_status = 503 if self.options.use_legacy_stopped_server_status_code else 424
         self.refresher = Refresher(hub)
+        domain = hub.info.domain
+        self.hosts = Hosts(
+            [*self.options.allowed_hosts, *([f".{domain}"] if domain else [])]
+            if self.options.allowed_hosts
+            else [],
+            [*self.own_hosts, urlsplit(hub.info.api_url).netloc],
+        )
         self.trust = Trust(hub.options.trusted_downstream_ips)
         place = urlsplit(hub.info.public_url)
         #: ``scheme://host[:port]`` of the public site where that is known, else empty.
@@ -248,6 +257,11 @@ class Site:
                     raise _NoHead(route.method)
                 if ctx.is_api and not takes_slashes and ctx.has_encoded_slash:
                     raise NotFound()  # a name is one part of the path, never two
+                if not self.hosts.knows(ctx.host):
+                    raise BadRequest(
+                        f"This hub is not called {safe(ctx.host)!r}. If it is to be, add the name "
+                        "to JupyterHub.allowed_hosts."
+                    )
                 response = self._misplaced(ctx)
                 if response is None:
                     ctx.authorize(args)

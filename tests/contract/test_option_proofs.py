@@ -46,6 +46,8 @@ PROOFS = {
     "::test_certificate_makes_everything_https",
     "JupyterHub.ssl_key": "tests/live/test_options_network.py"
     "::test_certificate_makes_everything_https",
+    "JupyterHub.allowed_hosts": "tests/security/test_hosts.py"
+    "::test_allowed_hosts_are_the_only_names",
     "JupyterHub.trusted_downstream_ips": "tests/live/test_options_network.py"
     "::test_trusted_downstream_ips_decide_whose_word_counts",
     "JupyterHub.forwarded_host_header": "tests/live/test_options_network.py"

@@ -296,7 +296,7 @@ PAGES: dict[str, list[dict]] = {
         }
         for name, filter_ in (("", ""), ("analysis", "server ben/analysis"))
     ],
-    "logout.html": [{"user": None}],
+    "logout.html": [{"user": None}, {"ask": True}],
     "admin.html": [
         {
             "users": [PERSON, make_person("ben@school.example", admin=False, servers=[])],
