@@ -73,7 +73,7 @@ class LaterOptions(HasTraits):
     ).tag(config=True)
     allowed_hosts = List(
         Unicode(),
-        help="Names and addresses under which browsers may ask for pages; a request for any other"
+        help="Names and addresses under which browsers may ask for pages. A request for any other"
         " is refused, so that no page of a stranger can pretend to be the hub. A name that begins"
         ' with a dot stands for all below it, "this-machine" for the addresses and names the'
         " machine has at the moment. localhost and the hub's own URLs are always among them. Empty:"
