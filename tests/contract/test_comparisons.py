@@ -12,6 +12,7 @@ HARMLESS = {
     ("bundle.py", "hashlib.sha256(data).hexdigest() != digest"),
     ("cli.py", "getpass.getpass('Once more: ') != password"),
     ("auth/simple.py", "password == getattr(self, other)"),
+    ("warm.py", "self.signature == signature(self.plan.command)"),
 }
 
 
