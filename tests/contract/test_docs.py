@@ -1,5 +1,6 @@
 """Documents that are made from the declarations are what the declarations say."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,11 @@ def test_readme_has_a_line_for_each_option_of_the_hub():
     table = text.split("--overview` -->\n")[1].split("<!-- end of options -->")[0]
     assert table.strip() == config_render.overview().strip()
     assert len(table.strip().splitlines()) == 2 + 58
+
+
+def test_promises_of_security_have_their_tests():
+    text = (ROOT / "SECURITY.md").read_text()
+    promised = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert len(promised) == len(re.findall(r"^\| (?!promise|--)", text, re.M)) > 20
+    for file, name in promised:
+        assert f"def {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
