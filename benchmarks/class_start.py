@@ -1,0 +1,248 @@
+#!/usr/bin/env python3
+"""A class begins: JupyterLab for 1, 10 and 30 people, from their request until all are ready.
+
+Usage: python3 benchmarks/class_start.py [--counts 1,10,30] [--rounds N] [--only NAMES] [--save]
+
+The servers are an unmodified jupyterhub-singleuser with JupyterLab. minihub starts them warm, and
+for comparison cold; JupyterHub starts them with its SimpleLocalProcessSpawner behind
+configurable-http-proxy. All on all cores, one hub at a time, in interleaved rounds. Memory is PSS,
+in which shared pages are divided among their users, of all servers, with the warm parent. Meanwhile
+the hub's API is asked for a user every 20 ms.
+
+Exit code: 0 when every bar is met, 1 when one is missed.
+
+Threads: the main thread; one for each start, and one that asks the API.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import common
+from common import Bar, Failed, Figure, Table
+from hubs import JUPYTERHUB, MINIHUB, Hub, build_minihub, lab_bin
+
+COLD = "minihub, cold"
+CONTESTANTS = (MINIHUB, COLD, JUPYTERHUB)
+PROGRAM = "jupyterhub-singleuser"
+#: Words that mark a server, or the process that servers are forked from, on a command line.
+MARKS = (PROGRAM.encode(), b"warmparent")
+WARM_TIMEOUT_S = 120.0
+READY_TIMEOUT_S = 300.0
+STEP_S = 0.02
+
+
+class ClassHub(Hub):
+    """A hub whose servers are JupyterLab."""
+
+    def __init__(self, work: Path, python: str, minihub: Path, lab: Path, name: str) -> None:
+        self.lab = lab
+        self.name = name
+        super().__init__(work, python, minihub, lab if name == JUPYTERHUB else None)
+
+    def _settings(self, server: list[str]) -> dict[str, dict[str, Any]]:
+        settings = super()._settings([str(self.lab / PROGRAM)])
+        settings["JupyterHub"]["log_level"] = 20
+        settings["Spawner"] |= {
+            "args": ["--allow-root"] if os.geteuid() == 0 else [],
+            "start_timeout": 240,
+            "http_timeout": 240,
+        }
+        if self.is_minihub:
+            warm = "off" if self.name == COLD else "auto"
+            settings["LocalProcessSpawner"] = {"warm": warm}
+        return settings
+
+    def wait_warm(self) -> float:
+        """Wait until servers would start warm; return how long that took. Raises Failed."""
+        began = time.monotonic()
+        if self.name == MINIHUB:
+            self.program.wait_text(rf"{PROGRAM} is warm", WARM_TIMEOUT_S)
+        return time.monotonic() - began
+
+    def begin(self, names: list[str]) -> float:
+        """Start everybody's server at once; return the seconds until all are ready."""
+
+        def ask(name: str) -> None:
+            status, answer = self.call("POST", f"/users/{name}/server")
+            if status not in (201, 202):
+                raise Failed(f"a start was answered {status}: {str(answer)[:200]}")
+
+        began = time.monotonic()
+        self.each(names, ask)
+        waiting = set(names)
+        while waiting:
+            name = next(iter(waiting))
+            server = self.must(200, "GET", f"/users/{name}")["servers"].get("")
+            if server and server["ready"]:
+                waiting.discard(name)
+                continue
+            if not server or not server.get("pending"):
+                raise Failed(f"the server of {name} did not start")
+            if time.monotonic() - began > READY_TIMEOUT_S:
+                raise Failed(f"{len(waiting)} servers are not ready after {READY_TIMEOUT_S:g} s")
+            time.sleep(STEP_S)
+        return time.monotonic() - began
+
+    def check_warm(self, count: int) -> None:
+        """Raise Failed unless the last so many servers started as they were to."""
+        if self.is_minihub:
+            lines = [line for line in self.program.text.splitlines() if ": pid " in line]
+            how = "cold" if self.name == COLD else "warm"
+            if not all(line.endswith(f", {how}") for line in lines[-count:]):
+                raise Failed(f"not all servers started {how}")
+
+    def end(self, names: list[str]) -> None:
+        """Stop everybody's server."""
+        self.each(names, self.stop_server)
+
+    def pss_mib(self) -> float:
+        """Return the memory of all servers and of what they were forked from."""
+        total = 0
+        for pid in self.program.pids():
+            try:
+                if any(mark in Path(f"/proc/{pid}/cmdline").read_bytes() for mark in MARKS):
+                    total += pss_kib(pid)
+            except OSError:
+                continue
+        return total / 1024
+
+
+def pss_kib(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
+
+
+class Asker:
+    """Asks a hub's API for a user again and again, and notes how long each answer took."""
+
+    def __init__(self, hub: ClassHub, name: str) -> None:
+        self.hub = hub
+        self.name = name
+        self.took_ms: list[float] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> Asker:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        while not self._stop.wait(STEP_S):
+            began = time.monotonic()
+            self.hub.must(200, "GET", f"/users/{self.name}")
+            self.took_ms.append((time.monotonic() - began) * 1000)
+
+    def p99_ms(self) -> float:
+        ordered = sorted(self.took_ms)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] if ordered else 0.0
+
+
+class Run:
+    """The figures of all contestants, filled round by round."""
+
+    def __init__(self, arguments: argparse.Namespace, work: Path) -> None:
+        self.cores = common.cores()
+        self.work = work
+        self.python = arguments.python
+        self.minihub = build_minihub()
+        self.lab = lab_bin()
+        self.counts = [int(count) for count in arguments.counts.split(",")]
+        self.names = arguments.only.split(";") if arguments.only else list(CONTESTANTS)
+        self.figures = {key: figure for key, figure in self._figures()}
+
+    def _figures(self) -> Any:
+        first = "first start of a new hub, right after its own"
+        bars = (Bar(1.1, COLD, at_least=False),)
+        yield "first", Figure("first", first, "s", bars)
+        for count in self.counts:
+            people = f"{count} server{'s' if count > 1 else ''}"
+            bars = (Bar(0.1, JUPYTERHUB, at_least=False),) if count in (1, 30) else ()
+            yield f"ready-{count}", Figure(f"ready-{count}", f"{people} until ready", "s", bars)
+            bars = (Bar(0.5, JUPYTERHUB, at_least=False),) if count >= 10 else ()
+            title = f"memory of each of {people}"
+            yield f"memory-{count}", Figure(f"memory-{count}", title, "MiB", bars)
+            bars = (Bar(100, at_least=False),) if count > 1 else ()
+            title = f"API meanwhile, {people}, p99"
+            yield f"api-{count}", Figure(f"api-{count}", title, "ms", bars)
+
+    def round(self, number: int) -> None:
+        for name in self.names:
+            try:
+                self._measure(name, self.work / f"{number}-{name.replace(', ', '-')}")
+            except (Failed, OSError) as error:
+                for figure in self.figures.values():
+                    figure.fail(name, error)
+
+    def _measure(self, name: str, place: Path) -> None:
+        hub = ClassHub(place, self.python, self.minihub, self.lab, name)
+        try:
+            hub.start(self.cores)
+            everybody = [f"student-{index}" for index in range(max(self.counts))]
+            hub.add_users([*everybody, "watcher"])
+            if hub.is_minihub:
+                self.figures["first"].add(name, hub.begin(everybody[:1]))
+                hub.end(everybody[:1])
+            hub.wait_warm()
+            for count in self.counts:
+                with Asker(hub, "watcher") as asker:
+                    took = hub.begin(everybody[:count])
+                self.figures[f"ready-{count}"].add(name, took)
+                self.figures[f"memory-{count}"].add(name, hub.pss_mib() / count)
+                self.figures[f"api-{count}"].add(name, asker.p99_ms())
+                hub.check_warm(count)
+                print(f"  {name}: {count} ready after {took:.2f} s", flush=True)
+                hub.end(everybody[:count])
+        finally:
+            hub.stop()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--counts", default="1,10,30")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", help=f"some of: {'; '.join(CONTESTANTS)}")
+    parser.add_argument("--save", action="store_true", help="keep the results in results/")
+    parser.add_argument("--python", default=sys.executable, help="the Python of minihub")
+    arguments = parser.parse_args()
+    common.need("node", "taskset")
+    common.raise_descriptor_limit()
+    common.install_chp()
+    work = Path(tempfile.mkdtemp(prefix="minihub-class-"))
+    began = time.monotonic()
+    try:
+        run = Run(arguments, work)
+        version = subprocess.check_output([run.lab / "jupyterhub", "--version"], text=True).strip()
+        settings = {
+            "rounds": arguments.rounds,
+            "python": subprocess.check_output([arguments.python, "-VV"], text=True).strip(),
+            "rival": f"JupyterHub {version}, configurable-http-proxy {common.CHP_VERSION}",
+        }
+        table = Table("class_start", MINIHUB, [COLD, JUPYTERHUB], settings)
+        for number in range(arguments.rounds):
+            run.round(number)
+        for figure in run.figures.values():
+            table.add(figure)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    table.notes.append(f"The run took {time.monotonic() - began:.0f} s.")
+    return table.finish(save=arguments.save)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
