@@ -22,20 +22,19 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import clock, process, warmparent
 from .errors import SpawnError
+from .warmplan import NotWarm, Plan, find_command, signature, stand_in
 
 log = logging.getLogger("minihub.warm")
 
@@ -60,107 +59,10 @@ FORK_TIMEOUT_S = 5.0
 EXIT_CODE_S = 1.0
 _MESSAGE_BYTES = 65536
 
-#: Programs that are known to do the same from a warm parent as when they are executed.
-KNOWN_PROGRAMS = ("jupyterhub-singleuser", "jupyter-labhub")
-
 #: Variables that the interpreter or the C library reads before any module does.
 _EARLY = re.compile(
     r"PYTHON|LD_|LC_|LANG|TZ|MALLOC_|GLIBC_|OMP_|OPENBLAS_|MKL_|OPENSSL_|SETUPTOOLS_|COVERAGE_"
 )
-
-
-class NotWarm(Exception):
-    """Raised when a start cannot be warm; says why in a few words."""
-
-
-# -- what is warmed ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Command:
-    """A Python program as the kernel would execute it: interpreter, its flags, its file."""
-
-    interpreter: str
-    flags: tuple[str, ...]
-    script: str
-
-    @property
-    def argv(self) -> list[str]:
-        return [self.interpreter, *self.flags, self.script]
-
-
-_SHELL_LINE = re.compile(r"""'''exec' ("[^"]+"|[^ "]+)((?: -\S+)*) "\$0" "\$@"$""")
-
-
-def find_command(program: str, path: str) -> Command:
-    """Return the command that ``program`` means on this PATH. Raises NotWarm."""
-    script = shutil.which(program, path=path)
-    if script is None or not os.path.isabs(script):
-        raise NotWarm(f"{program} is no file with an absolute path")
-    try:
-        with open(script, "rb") as file:
-            first, second = (file.readline(4096).rstrip() for _ in range(2))
-    except OSError as error:
-        raise NotWarm(f"{script} cannot be read: {error.strerror}") from error
-    if not first.startswith(b"#!"):
-        raise NotWarm(f"{script} is no Python program")
-    words = os.fsdecode(first[2:]).split()
-    shell = _SHELL_LINE.match(os.fsdecode(second))
-    if words == ["/bin/sh"] and shell:  # how pip writes a path that is too long for the kernel
-        words = [shell[1].strip('"'), *shell[2].split()]
-    elif words[:1] == ["/usr/bin/env"] and len(words) == 2:
-        words = [shutil.which(words[1], path=path) or ""]
-    if not words or not re.match(r"python[\d.]*$|pypy[\d.]*$", os.path.basename(words[0])):
-        raise NotWarm(f"{script} is no Python program")
-    if len(words) > 2 or any(word[:1] != "-" for word in words[1:]):
-        raise NotWarm(f"the first line of {script} is unusual")
-    return Command(words[0], tuple(words[1:]), script)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a parent is made of. Nothing in it is any user's."""
-
-    command: Command
-    #: Arguments of the command that are everybody's, for the throw-away start.
-    args: tuple[str, ...] = ()
-    #: Variables that are the same for everybody.
-    env: Mapping[str, str] = field(default_factory=dict)
-    #: Names of variables that each server has a value of its own of.
-    own_names: tuple[str, ...] = ()
-    #: Modules to import besides those that a start imports.
-    preload: tuple[str, ...] = ()
-    #: Most memory the parent may use, in bytes.
-    mem_limit: int | None = None
-
-
-def stand_in(name: str, token: str) -> str:
-    """Return a value that cannot be mistaken, in the form that values of this variable have."""
-    low = name.lower().replace("_", "-")
-    if name == "HOME":
-        return f"/{token}/home"
-    if name in ("SHELL", "TMPDIR"):
-        return f"/{token}/{low}"
-    if name.endswith("_PREFIX") or name == "JUPYTERHUB_BASE_URL":
-        return f"/{token}/{low}/"
-    if name.endswith(("_URL", "_HOST")):
-        return f"http://{token}.invalid:1/{low}"
-    if name.endswith(("_SCOPES", "_OPTIONS")):
-        return json.dumps([f"{token}-{low}"])
-    return f"{token}-{low}"
-
-
-def signature(command: Command) -> list[Any]:
-    """Return what changes when the interpreter or the program is replaced."""
-    home = os.path.dirname(os.path.dirname(command.interpreter))
-    found: list[Any] = list(command.argv)
-    for path in (command.script, command.interpreter, os.path.join(home, "pyvenv.cfg")):
-        try:
-            facts = os.stat(path)
-            found.append([path, facts.st_ino, facts.st_size, facts.st_mtime_ns])
-        except OSError:
-            found.append([path])
-    return found
 
 
 # -- running our code in the users' interpreter --------------------------------------------
@@ -212,11 +114,72 @@ def _read(place: BinaryIO) -> dict[str, Any]:
     return found
 
 
-def learn(plan: Plan, directory: Path) -> list[str]:
+class Preparation:
+    """Learning and getting warm: held back while people's servers start, and given up on demand.
+
+    Any thread may call it; the lock guards who is held back, and is a leaf.
+    """
+
+    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+        self._lock = threading.Lock()
+        self._left_s = patience_s
+        self._held_since: float | None = None
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._given_up = False
+
+    @contextlib.contextmanager
+    def of(self, popen: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Let this process, the first of its group, be the one that works."""
+        with self._lock:
+            self._popen = popen
+            if self._held_since is not None:
+                self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._signal(signal.SIGCONT)
+                self._popen = None
+
+    def hold(self) -> None:
+        """Leave the processors to others, unless there has been enough of that."""
+        with self._lock:
+            if self._held_since is None and self._left_s > 0:
+                self._held_since = clock.monotonic()
+                self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Go on after :meth:`hold`."""
+        with self._lock:
+            if self._held_since is not None:
+                self._left_s -= clock.monotonic() - self._held_since
+                self._held_since = None
+                self._signal(signal.SIGCONT)
+
+    def give_up(self) -> None:
+        """Let whoever waits for it end it."""
+        self._given_up = True
+
+    def check(self) -> None:
+        """Go on when held back for long enough; to be called now and then. Raises NotWarm."""
+        if self._given_up:
+            raise NotWarm("it is no longer wanted")
+        since = self._held_since
+        if since is not None and clock.monotonic() - since > self._left_s:
+            self.go_on()
+
+    def _signal(self, number: int) -> None:
+        if self._popen is not None and self._popen.returncode is None:
+            with contextlib.suppress(OSError):
+                os.killpg(self._popen.pid, number)
+
+
+def learn(plan: Plan, directory: Path, preparation: Preparation | None = None) -> list[str]:
     """Return the modules that a start of the command imports, by a throw-away start.
 
     Raises NotWarm. It runs with the least priority and leaves nothing behind.
     """
+    preparation = preparation or Preparation()
     with tempfile.TemporaryDirectory(prefix="learn-", dir=directory) as home, socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -252,16 +215,30 @@ def learn(plan: Plan, directory: Path) -> list[str]:
             output.truncate(0)
             popen, place = _run(plan, "warmlearn", setup, output.fileno(), output, Path(home))
         try:
-            popen.wait(LEARN_TIMEOUT_S + 10)
-        except subprocess.TimeoutExpired as error:
-            popen.kill()
-            popen.wait()
+            with preparation.of(popen):
+                _wait(popen, LEARN_TIMEOUT_S + 10, preparation)
+        except BaseException:
             place.close()
-            raise NotWarm("its throw-away start hangs") from error
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                os.killpg(popen.pid, signal.SIGKILL)
+            popen.wait()
         found = _read(place)
     if "modules" not in found:
         raise NotWarm(f"{found.get('problem')}; see {directory / 'learn.log'}")
     return found["modules"]
+
+
+def _wait(popen: subprocess.Popen[bytes], timeout_s: float, preparation: Preparation) -> None:
+    """Wait for the end of a process. Raises NotWarm."""
+    deadline = clock.monotonic() + timeout_s
+    while clock.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            popen.wait(_STEP_S)
+            return
+        preparation.check()
+    raise NotWarm("its throw-away start hangs")
 
 
 # -- a parent ------------------------------------------------------------------------------
@@ -295,14 +272,13 @@ class WarmParent:
         self._ready: bool | None = None
         self._gone = False
         self._looked = 0.0
-        self._paused_since = 0.0
-        self._patience = True
         self._fresh = True
 
     # -- getting warm ----------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, preparation: Preparation | None = None) -> None:
         """Start it and wait until it is warm. Raises NotWarm; nothing is left then."""
+        self._preparation = preparation or Preparation()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
         process.private_directory(self.cwd)
@@ -323,7 +299,8 @@ class WarmParent:
         self._listener = threading.Thread(target=self._listen, name=name, daemon=True)
         self._listener.start()
         try:
-            ready = self._wait_warm()
+            with self._preparation.of(self._popen):
+                ready = self._wait_warm()
             if ready is None and not self._gone:
                 raise NotWarm("it did not get warm in time")
             self.report = _read(place)
@@ -341,33 +318,13 @@ class WarmParent:
         self.ready_since = clock.monotonic()
 
     def _wait_warm(self) -> bool | None:
-        """Wait until it says whether it is fit; None when it does not."""
+        """Wait until it says whether it is fit; None when it does not. Raises NotWarm."""
         deadline = clock.monotonic() + WARM_TIMEOUT_S
         with self._changed:
             while self._ready is None and not self._gone and clock.monotonic() < deadline:
                 self._changed.wait(_STEP_S)
-                if self._paused_since and clock.monotonic() - self._paused_since > PATIENCE_S:
-                    self._patience = False
-                    self._signal(signal.SIGCONT)
+                self._preparation.check()
             return self._ready
-
-    def pause(self) -> None:
-        """Leave the processors to others while it gets warm, for :data:`PATIENCE_S` at most."""
-        with self._lock:
-            if self._ready is None and self._patience and not self._paused_since:
-                self._paused_since = clock.monotonic()
-                self._signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Go on after :meth:`pause`."""
-        with self._lock:
-            if self._paused_since:
-                self._paused_since = 0.0
-                self._signal(signal.SIGCONT)
-
-    def _signal(self, number: int) -> None:
-        if self._popen is not None and not self._gone:
-            self._popen.send_signal(number)
 
     def _check_memory(self) -> None:
         limit, used = self.plan.mem_limit, self.memory_bytes()
@@ -443,6 +400,9 @@ class WarmParent:
             if (early or name in reads) and env.get(name) != self.env.get(name):
                 readers = reads.get(name) or ["Python"]
                 raise NotWarm(f"{readers[0]} has read another value of {name}")
+            if name in self.plan.env and env.get(name) != self.env[name]:
+                # Another's value must not even lie in the memory that a copy begins with.
+                raise NotWarm(f"its {name} is not what the configuration says for everybody")
         for element in env.get("PYTHONPATH", "").split(os.pathsep):
             if "PYTHONPATH" in env and not os.path.isabs(element):
                 raise NotWarm("PYTHONPATH has an element that is no absolute path")
@@ -505,6 +465,7 @@ class WarmParent:
             self._changed.wait_for(lambda: number in self._forked or self._gone, FORK_TIMEOUT_S)
             said = self._forked.pop(number, None)
             if said is None:
+                self._tell(seen=number)  # should it fork after all, the copy ends and is reaped
                 raise OSError("the parent has ended" if self._gone else "the parent does not fork")
             if "pid" not in said:
                 raise OSError(f"the parent cannot fork: {said['error']}")
@@ -533,7 +494,6 @@ class WarmParent:
         if self._control is not None:
             with contextlib.suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
-        self.go_on()
         if self._popen is not None:
             try:
                 self._popen.wait(2)

@@ -43,13 +43,11 @@ def run_command(setup: dict[str, Any], port: int, names: int, ask: int) -> None:
     """In the copy: become the command."""
     script = setup["command"][-1]
     here = f"http://127.0.0.1:{port}"
-    os.setsid()
     os.environ.clear()
     for key, value in setup["env"].items():
         os.environ[key] = value.replace("http://learn-hub", here)
     os.chdir(setup["env"]["HOME"])
     os.nice(19)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sys.argv[:] = [script] + setup["args"]
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         sys.path[0] = os.path.dirname(script)
@@ -155,10 +153,7 @@ def learn(setup: dict[str, Any]) -> dict[str, Any]:
         return {"problem": "its throw-away start did not tell its modules"}
     finally:
         if not ended:
-            try:
-                os.killpg(copy, signal.SIGKILL)
-            except OSError:
-                os.kill(copy, signal.SIGKILL)
+            os.kill(copy, signal.SIGKILL)
 
 
 def main() -> None:

@@ -23,7 +23,6 @@ import logging
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -32,17 +31,8 @@ from typing import Any
 
 from . import clock, machine, process, warmparent
 from .errors import SpawnError
-from .warm import (
-    PATIENCE_S,
-    Command,
-    NotWarm,
-    Plan,
-    WarmParent,
-    is_possible,
-    learn,
-    shared_bytes,
-    signature,
-)
+from .warm import PATIENCE_S, Preparation, WarmParent, is_possible, learn, shared_bytes
+from .warmplan import Command, NotWarm, Plan, signature
 
 log = logging.getLogger("minihub.warm")
 
@@ -108,6 +98,7 @@ class Pool:
     def __init__(self, directory: Path) -> None:
         """``directory`` is made, private to the hub; what an earlier hub left there is removed."""
         self.directory = process.private_directory(directory)
+        self.directory.chmod(0o700)
         for name in os.listdir(directory):
             if name.startswith(("learn-", "minihub-stand-in-")):
                 shutil.rmtree(directory / name, ignore_errors=True)
@@ -116,9 +107,9 @@ class Pool:
         self._retired: list[WarmParent] = []
         self._wake = threading.Event()
         self._stopping = False
-        #: Servers that start cold at the moment, and the parent that waits for them.
+        #: Servers that start cold at the moment, and what waits for them.
         self._starting_cold = 0
-        self._getting_warm: WarmParent | None = None
+        self._preparation: Preparation | None = None
         self._thread = threading.Thread(target=self._run, name="warm", daemon=True)
 
     def start(self) -> None:
@@ -131,9 +122,11 @@ class Pool:
         with self._lock:
             parents = [entry.parent for entry in self._entries.values() if entry.parent]
             parents += self._retired
+            if self._preparation is not None:
+                self._preparation.give_up()
         for parent in parents:
             parent.stop()
-        self._thread.join(5)
+        self._thread.join(10)
 
     # -- starting servers ------------------------------------------------------------------
 
@@ -188,26 +181,20 @@ class Pool:
 
     @contextlib.contextmanager
     def cold_start(self) -> Iterator[None]:
-        """Hold back, for a while, a parent that gets warm as long as this lasts."""
+        """Hold back, for a while, what is getting warm as long as this lasts."""
         with self._lock:
             self._starting_cold += 1
-            parent = self._getting_warm
-        if parent is not None:
-            parent.pause()
+            preparation = self._preparation
+        if preparation is not None:
+            preparation.hold()
         try:
             yield
         finally:
             with self._lock:
                 self._starting_cold -= 1
-                parent = None if self._starting_cold else self._getting_warm
-            if parent is not None:
-                parent.go_on()
-
-    def _yield_to_people(self) -> None:
-        """Wait for servers that start at the moment, a while at most."""
-        deadline = clock.monotonic() + PATIENCE_S
-        while self._starting_cold and clock.monotonic() < deadline and not self._stopping:
-            time.sleep(0.1)
+                preparation = None if self._starting_cold else self._preparation
+            if preparation is not None:
+                preparation.go_on()
 
     def blame(self, plan: Plan) -> None:
         """Note that a server of this plan's parent ended before it answered."""
@@ -241,7 +228,8 @@ class Pool:
                 except Exception:  # the next look may go well
                     log.exception("Keeping %s warm", entry.plan.command.script)
                     self._put_off(entry, "the hub met an error")
-            self._retired = [parent for parent in self._retired if parent.is_alive()]
+            with self._lock:
+                self._retired = [parent for parent in self._retired if parent.is_alive()]
             self._wake.wait(TICK_S)
             self._wake.clear()
 
@@ -302,23 +290,25 @@ class Pool:
         plan = entry.plan
         began = clock.monotonic()
         parent: WarmParent | None = None
+        preparation = Preparation(PATIENCE_S)
+        with self._lock:
+            self._preparation = preparation
+            if self._starting_cold:
+                preparation.hold()
         try:
             free = machine.free_memory_bytes()
             if free < SPARE_BYTES + (plan.mem_limit or 0):
                 self._put_off(entry, "too little memory is free")
                 return
-            modules, is_new = self._modules(plan)
+            modules, is_new = self._modules(plan, preparation)
             parent = WarmParent(plan, modules, self.directory)
-            with self._lock:
-                self._getting_warm = parent
-            self._yield_to_people()
-            parent.start()
+            parent.start(preparation)
         except (NotWarm, SpawnError, OSError) as error:
             self._failed(entry, parent, str(error))
             return
         finally:
             with self._lock:
-                self._getting_warm = None
+                self._preparation = None
         watched = tuple(path for path in parent.report["files"] if os.path.isdir(path))
         with self._lock:
             self._retire(entry)
@@ -355,14 +345,14 @@ class Pool:
         text = json.dumps([plan.command.argv, sorted(plan.env.items()), plan.args])
         return self.directory / f"learned-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
-    def _modules(self, plan: Plan) -> tuple[list[str], bool]:
+    def _modules(self, plan: Plan, preparation: Preparation) -> tuple[list[str], bool]:
         """Return what a start imports, and whether that was learned just now. Raises NotWarm."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(self._place(plan).read_text())
             entry = _Entry(plan, watched=tuple(known["watched"]))
             if self._snapshot(entry) == known["seen"]:
                 return known["modules"], False
-        return learn(plan, self.directory), True
+        return learn(plan, self.directory, preparation), True
 
     def _keep(self, plan: Plan, modules: list[str], seen: Any, watched: Sequence[str]) -> None:
         text = json.dumps({"seen": seen, "watched": list(watched), "modules": modules})

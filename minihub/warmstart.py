@@ -15,7 +15,7 @@ from typing import Any
 
 from . import process, serverenv, warmpool
 from .hookinfo import UserInfo
-from .warm import KNOWN_PROGRAMS, NotWarm, Plan, find_command
+from .warmplan import KNOWN_PROGRAMS, NotWarm, Plan, find_command
 
 #: Variables of which each server has a value of its own, beside those that name the hub.
 OWN_NAMES = (

@@ -123,3 +123,25 @@ def test_second_person_cannot_reach_the_first_ones_server(start_hub, new_person)
     assert far_connections() == []
     assert hub.stop() == 0, hub.text
     assert not re.search(r"Traceback|\[[EC] ", hub.text), hub.text
+
+
+def test_class_starts_warm_and_its_day_is_the_same(start_hub, new_person):
+    """Login, JupyterLab from a process that has imported it, a cell, stop, logout."""
+    hub = start_hub(CLASS | {"JupyterHub": CLASS["JupyterHub"] | {"log_level": "INFO"}})
+    hub.wait_text("jupyterhub-singleuser is warm", 120)
+    for name in ("ada", "eve"):
+        person = new_person(hub)
+        person.open("/hub/home")
+        person.log_in(name, "a long password")
+        person.page.click("#start")
+        person.wait_path(f"/user/{name}/lab", timeout_ms=LAB_TIMEOUT_MS)
+        assert re.search(rf"Server {name}: pid \d+, warm", hub.text), hub.text
+        person.run_cell("6*7", "42")
+        person.open("/hub/home")
+        person.page.get_by_role("button", name="Stop my server").click()
+        person.sees("Your files are kept.")
+        person.page.get_by_role("link", name="Log out").click()
+        person.wait_path("/hub/login")
+    assert servers_of(hub) == []
+    assert hub.stop() == 0, hub.text
+    assert not re.search(r"Traceback|\[[EC] ", hub.text), hub.text

@@ -59,6 +59,7 @@ LAYERS = {
     "minihub.machine": 2,
     "minihub.launcher": 2,
     "minihub.warm": 2,
+    "minihub.warmplan": 2,
     "minihub.warmpool": 2,
     "minihub.warmparent": 2,
     "minihub.warmchild": 2,

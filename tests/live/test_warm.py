@@ -15,6 +15,8 @@ from harness import FAKE_SERVER, until
 from test_real_notebook import Notebook, run
 from websockets.sync.client import connect
 
+from minihub import landlock
+
 WARM_TIMEOUT_S = 120
 
 
@@ -308,6 +310,11 @@ def test_unmodified_jupyterlab_starts_warm_with_cells_and_terminals(start_hub, l
             assert run(socket, "import os; os.environ['JUPYTERHUB_USER'], os.getcwd()[-9:]") == (
                 f"({name!r}, {f'homes/{name}'!r})"
             )
+            if landlock.abi():  # the sandbox holds in a process that was forked as well
+                other = hub.state_dir / "homes" / ("eve" if name == "ada" else "ada")
+                code = "import subprocess; subprocess.run(['ls', {!r}], capture_output=True).stderr"
+                assert "Permission denied" in run(socket, code.format(str(other)))
+                assert "Permission denied" in run(socket, code.format(str(hub.state_dir / "warm")))
         assert f"home=/{name}" in terminal_says(
             browser, name, 'echo "home=/$(basename $HOME)"; cd; pwd'
         )
