@@ -218,7 +218,7 @@ class Authenticator(LoggingConfigurable):
                 shown(name),
                 origin,
             )
-            raise NotAllowed(name, "ask its administrator to allow it")
+            raise NotAllowed(name, "ask its administrator to allow it", unlisted=True)
         if model["admin"] is None:
             model["admin"] = self._step(self.is_admin, handler, model)
         if self.post_auth_hook is not None:

@@ -37,12 +37,14 @@ class InvalidLogin(AuthError):
 class NotAllowed(AuthError):
     """Raised when name and password are right, but the hub's rules do not let ``name`` in.
 
-    ``reason`` completes the sentence "… may not log in to this hub:".
+    ``reason`` completes the sentence "… may not log in to this hub:". ``unlisted`` tells that a
+    place in the lists of the configuration is all that is missing.
     """
 
-    def __init__(self, name: str, reason: str) -> None:
+    def __init__(self, name: str, reason: str, *, unlisted: bool = False) -> None:
         self.name = name
         self.reason = reason
+        self.unlisted = unlisted
         super().__init__(
             f"Your name and password are right, but {shown(name)} may not log in to this hub: "
             f"{reason}."

@@ -139,8 +139,11 @@ class Context:
 
     @cached_property
     def form_lists(self) -> dict[str, list[str]]:
-        """The form's fields, each with all its values."""
-        forms = self.request.forms.decode("utf-8")
+        """The form's fields, each with all its values. Raises BadRequest."""
+        try:
+            forms = self.request.forms.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise BadRequest("The form is not UTF-8 text") from error
         return {name: forms.getall(name) for name in forms}
 
     @cached_property

@@ -113,7 +113,8 @@ def authenticate(ctx: Context, data: dict[str, str] | None) -> Any:
             result = site.authenticator.get_authenticated_user(handler, data)
             user = _known_user(ctx, result.name, result.admin)
     except NotAllowed as error:
-        return login_page(ctx, 403, username=name, login_error=str(error), not_allowed=True)
+        values = {"login_error": str(error), "not_allowed": error.unlisted}
+        return login_page(ctx, 403, username=name, **values)
     except (AuthError, InvalidUser) as error:
         message = handler.custom_login_error or str(error)
         return login_page(ctx, error.status, username=name, login_error=message)

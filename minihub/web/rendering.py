@@ -65,7 +65,7 @@ DEFAULTS: dict[str, Any] = {
     "login_error": "",
     "login_term_url": "",
     "next": "",  # used only without authenticator_login_url
-    "not_allowed": False,  # the password was right, the user may not enter
+    "not_allowed": False,  # the password was right, but the user is on no list
     "username": "",
     "ask_username": False,
     "new_hub": False,

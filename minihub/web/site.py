@@ -251,6 +251,7 @@ class Site:
 
         def endpoint(**args: str) -> Any:
             began = clock.monotonic()
+            _as_utf8(bottle.request.environ)
             ctx = Context(self, bottle.request, route)
             try:
                 if ctx.method == "HEAD" and not route.head:
@@ -323,6 +324,17 @@ def _note_others_work(ctx: Context, args: dict[str, str], response: Any) -> None
         return
     path = ctx.path.removeprefix(ctx.site.api_prefix)
     ctx.audit(f"API: {ctx.method}", args["name"], args.get("server_name", ""), detail=path)
+
+
+def _as_utf8(environ: dict[str, Any]) -> None:
+    """Mend header fields that are not UTF-8, such as another program's cookie on the same host.
+
+    Bottle decodes a field when it is asked for and would fail, also while an error is answered.
+    """
+    for name, value in environ.items():
+        if name.startswith(("HTTP_", "CONTENT_TYPE")) and not value.isascii():
+            text = value.encode("latin-1").decode("utf-8", "replace")
+            environ[name] = text.encode().decode("latin-1")
 
 
 class _Refused(RequestError):

@@ -263,6 +263,40 @@ def test_admin_page_is_for_admins(hub):
     assert page.status_code == 200 and "student-x" in page.text and "student-y" not in page.text
 
 
+@pytest.mark.parametrize(
+    "field",
+    [{"Cookie": b"other=\xe9; jupyterhub-hub-login=\xff"}, {"Authorization": b"token \xff"},
+     {"Accept": b"\xfe"}, {"User-Agent": b"\xe9"}, {"X-Forwarded-For": b"\xe9"}],
+    ids=lambda field: next(iter(field)),
+)  # fmt: skip
+def test_header_that_is_not_utf_8_is_no_error_of_the_hub(hub, field):
+    browser = hub.browser()
+    assert browser.get("/hub/login", headers=field).status_code == 200
+    assert browser.get("/hub/home", headers=field).status_code == 302
+    assert browser.get("/hub/api/user", headers=field).status_code == 403
+    assert browser.get("/user/nobody/lab", headers=field).status_code == 302
+
+
+def test_login_survives_another_programs_cookie_on_the_host(hub):
+    browser = hub.browser("neighbour")
+    sent = "; ".join(f"{cookie.name}={cookie.value}" for cookie in browser.cookies)
+    field = {"Cookie": b"word=caf\xe9; " + sent.encode()}
+    assert "neighbour" in requests.get(hub.url + "hub/home", headers=field, timeout=5).text
+
+
+def test_form_that_is_not_utf_8_is_the_senders_fault(hub):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    browser = hub.browser()
+    page = browser.post("/hub/login", data=b"username=%ff&password=x", headers=form)
+    assert page.status_code == 400 and "not UTF-8" in page.text
+
+
+def test_name_that_nobody_can_have_is_told_apart_from_one_on_no_list(hub):
+    page = hub.browser().login("a/b")
+    assert page.status_code == 403 and "contains a slash" in page.text
+    assert "listed people" not in page.text
+
+
 def test_form_without_its_secret_is_refused(hub):
     browser = hub.browser("forger")
     for path in ("/hub/stop/forger", "/hub/token", "/hub/new-server", "/hub/spawn/forger"):
