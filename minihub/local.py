@@ -27,7 +27,7 @@ from typing import Any
 
 from traitlets import Dict, Enum, Int, List, TraitError, Unicode, default, validate
 
-from . import aio, confinement, cpu, landlock, process, warmpool, warmstart
+from . import aio, confinement, cpu, landlock, process, runtime, warmpool, warmstart
 from .errors import ExitedEarly, SpawnError
 from .filenames import file_name
 from .ports import free_port
@@ -35,7 +35,7 @@ from .spawner import LOG_TAIL_LINES, Spawner
 from .traits import ByteSpecification, Command
 
 #: What installs the default server program.
-INSTALL_LINE = "python3 -m pip install jupyterhub jupyterlab"
+INSTALL_LINE = runtime.install_line("jupyterhub", "jupyterlab")
 #: The server programs that this line installs.
 INSTALLED_PROGRAMS = ("jupyterhub-singleuser", "jupyter-labhub", "jupyter-lab")
 

@@ -155,3 +155,21 @@ def without_relative(path: list[str], pythonpath: str) -> list[str]:
     except OSError:  # the current directory was removed: nothing can be imported from it
         stray = set()
     return [e for e in path if os.path.isabs(e) and os.path.normpath(e) not in stray]
+
+
+def install_line(*packages: str, prefix: str = "", marker: str = "") -> str:
+    """Return the command that installs packages for this Python.
+
+    Debian, Ubuntu and others mark their Python as theirs: there pip refuses to install anything
+    outside a virtual environment. ``prefix`` and ``marker`` are this Python's unless given.
+    """
+    import sysconfig
+
+    wanted = " ".join(packages)
+    marker = marker or os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
+    if (prefix or sys.prefix) != sys.base_prefix or not os.path.exists(marker):
+        return f"python3 -m pip install {wanted}"
+    return (
+        f"python3 -m venv jupyter && jupyter/bin/pip install {wanted}, "
+        "and start the hub with PATH=$PWD/jupyter/bin:$PATH before its command"
+    )

@@ -164,3 +164,15 @@ def test_removed_current_directory_is_no_error(tmp_path, monkeypatch):
 def test_platform_is_described_in_one_line():
     text = runtime.describe_platform()
     assert f"{sys.version_info[0]}.{sys.version_info[1]}" in text and sys.platform in text
+
+
+def test_python_of_a_distribution_is_told_to_use_a_virtual_environment(tmp_path):
+    marker = tmp_path / "EXTERNALLY-MANAGED"
+    pip = "python3 -m pip install jupyterlab"
+    given = {"prefix": sys.base_prefix, "marker": str(marker)}
+    assert runtime.install_line("jupyterlab", **given) == pip
+    marker.touch()
+    line = runtime.install_line("jupyterlab", **given)
+    assert line.startswith("python3 -m venv jupyter && jupyter/bin/pip install jupyterlab,")
+    assert "PATH=$PWD/jupyter/bin:$PATH" in line
+    assert runtime.install_line("jupyterlab", prefix="/a/venv", marker=str(marker)) == pip
