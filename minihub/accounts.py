@@ -136,6 +136,13 @@ class Accounts:
             return None
         return Login(session.user, session)
 
+    def sessions_of(self, user: User) -> list[Session]:
+        """Return the logins of a user that still count, the newest first."""
+        oldest = clock.isoformat(clock.after(-self.session_lifetime_s))
+        mine = (Session.user == user) & (Session.created >= oldest)
+        with self.store.session():
+            return list(Session.select().where(mine).order_by(Session.id.desc()))
+
     def end_session(self, session: Session) -> None:
         """End one login and revoke every token that came out of it."""
         with self.store.transaction():

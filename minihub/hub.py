@@ -39,6 +39,7 @@ from .serverrows import ServerRows
 from .servicerunner import ServiceRunner
 from .spawner import HubInfo, Spawner, UserInfo
 from .store import Store
+from .texts import Text
 
 log = logging.getLogger("minihub.hub")
 
@@ -101,6 +102,7 @@ class Hub:
         )
         self.promises = limits.Promises(self.active_servers)
         self._turns = Turns()
+        self.usual = limits.UsualTime()
         self._failures = limits.Failures(lambda: self.on_give_up())
         accounts.on_logout = self.close_tunnels
         self.rows = ServerRows(store, accounts, oauth, roles)
@@ -260,6 +262,7 @@ class Hub:
         else:
             self._failures.note_success()
             took = clock.monotonic() - began
+            self.usual.note(took)
             metrics.spawned(took)
             log.info("Server %s is ready after %.1f s", server.full_name, took)
 
@@ -286,7 +289,8 @@ class Hub:
         with self._turn(server):
             server.target = spawner.run_start()
             self.rows.save_state(server)
-            server.add_event({"progress": 70, "message": "Waiting for the server to answer..."})
+            waiting = Text("Waiting for the server to answer...")
+            server.add_event({"progress": 70, "message": waiting})
             url = server.target + spawner.server_url
             spawner.wait_ready(url, still_wanted=lambda: self._go_on(server))
         self._go_on(server)
@@ -328,7 +332,7 @@ class Hub:
                 self._failures.note_failure(server.spawner.consecutive_failure_limit)
         self._clean_up(server, now=True)
         server.failure = None if cancelled else error
-        event = {"progress": 100, "failed": True, "message": f"Spawn failed: {error.reason}"}
+        event = {"progress": 100, "failed": True, "message": _failed(error.reason)}
         server.add_event(event)
         server.move(State.STOPPED)  # SPAWNING or STOPPING -> STOPPED
         self._forget(server)
@@ -543,6 +547,10 @@ class Hub:
                 if not server.wait_settled(ladder + STOP_GRACE_S):
                     log.error("Server %s is still pending %s", server.full_name, server.pending)
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _failed(reason: str) -> str:
+    return Text("Spawn failed: %(reason)s", reason=reason)
 
 
 def _tell_progress(server: Server, spawner: Spawner) -> None:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import logging
 import math
 import random
+import statistics
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,6 +163,22 @@ class Failures:
             self._give_up()
         elif 1 < count < limit:
             log.warning("%d starts failed in a row; after %d the hub ends", count, limit)
+
+
+class UsualTime:
+    """How long starts take here, from the latest ones that went well."""
+
+    def __init__(self) -> None:
+        self._latest: deque[float] = deque(maxlen=50)
+
+    def note(self, took_s: float) -> None:
+        self._latest.append(took_s)
+
+    @property
+    def seconds(self) -> float | None:
+        """The middle one of the latest; None before the first."""
+        latest = list(self._latest)
+        return statistics.median(latest) if latest else None
 
 
 # -- promised memory -----------------------------------------------------------------------

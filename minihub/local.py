@@ -32,6 +32,7 @@ from .errors import ExitedEarly, SpawnError
 from .filenames import file_name
 from .ports import free_port
 from .spawner import LOG_TAIL_LINES, Spawner
+from .texts import Text
 from .traits import ByteSpecification, Command
 
 #: What installs the default server program.
@@ -46,12 +47,32 @@ LOG_MAX_BYTES = 10 * 1024**2
 _HINTS = (
     (
         "--allow-root",
-        "The hub runs as root, so this server would too, and Jupyter refuses that. Run the hub as "
-        'another user, or add "--allow-root" to Spawner.args.',
+        Text(
+            "The hub runs as root, so this server would too, and Jupyter refuses that. Run the hub "
+            'as another user, or add "--allow-root" to Spawner.args.'
+        ),
     ),
-    ("No module named", f"Something that the server needs is not installed: {INSTALL_LINE}"),
-    ("already in use", "Another program took the port just now. Start the server again."),
-    ("command not found", f"The server's program was not found. Install it: {INSTALL_LINE}"),
+    (
+        "No space left on device",
+        Text("The disk is full. Delete what is not needed, or ask whoever runs this hub."),
+    ),
+    (
+        "Disk quota exceeded",
+        Text("The disk is full. Delete what is not needed, or ask whoever runs this hub."),
+    ),
+    (
+        "MemoryError",
+        Text("It ran out of memory. Stop servers that are not needed, or raise Spawner.mem_limit."),
+    ),
+    (
+        "No module named",
+        Text("Something that the server needs is not installed: %(line)s", line=INSTALL_LINE),
+    ),
+    ("already in use", Text("Another program took the port just now. Start the server again.")),
+    (
+        "command not found",
+        Text("The server's program was not found. Install it: %(line)s", line=INSTALL_LINE),
+    ),
 )
 
 #: What is held while a server runs, also by a later hub, whatever hooks made of it.
@@ -505,7 +526,9 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
 
     def hints(self) -> Iterable[tuple[str, str]]:
         """Return the usual ones, and that of a sandbox too small."""
-        narrow = "The sandbox may be too small: SimpleLocalProcessSpawner.sandbox_read adds to it."
+        narrow = Text(
+            "The sandbox may be too small: SimpleLocalProcessSpawner.sandbox_read adds to it."
+        )
         return (*super().hints(), *([("Permission denied", narrow)] if self.is_confined else []))
 
     def sandbox_warnings(self) -> Iterator[str]:

@@ -14,6 +14,8 @@ import signal
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from .texts import Text
+
 #: The pause after a try is random up to a bound that doubles from the first to the second.
 FIRST_PAUSE_S = 0.2
 LAST_PAUSE_S = 5.0
@@ -78,8 +80,32 @@ def reachable(ip: str) -> str:
 def describe_exit(code: int) -> str:
     """Return an exit code in words; a negative one is that of a signal."""
     if code >= 0:
-        return f"exit code {code}"
+        return Text("exit code %(code)s", code=code)
     try:
-        return f"killed by {signal.Signals(-code).name}"
+        return Text("killed by %(signal)s", signal=signal.Signals(-code).name)
     except ValueError:
-        return f"killed by signal {-code}"
+        return Text("killed by signal %(signal)s", signal=-code)
+
+
+def exit_hint(code: int) -> str:
+    """Return what helps after such an end where the log says nothing, or ""."""
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return Text(
+            "Somebody killed it, most often the system when memory ran out. Stop servers that are "
+            "not needed, or raise the limit of memory (Spawner.mem_limit)."
+        )
+    return ""
+
+
+def silence_hint(last: Answer) -> str:
+    """Return what helps when a server runs and does not answer; ``last`` was its last answer."""
+    if last.is_refused:
+        return Text(
+            "It runs, and never opened its port. Either its program is another than a server for "
+            "notebooks (Spawner.cmd), or it only needs longer: raise Spawner.http_timeout."
+        )
+    if last.status is not None:
+        return Text(
+            "It answers with an error (status %(status)s); its log says more.", status=last.status
+        )
+    return Text("If it only needs longer, raise Spawner.http_timeout.")

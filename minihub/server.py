@@ -18,6 +18,7 @@ from typing import Any
 
 from . import clock
 from .errors import SpawnError
+from .texts import Text
 
 
 class State(enum.Enum):
@@ -120,7 +121,7 @@ class Server:
             if target is State.SPAWNING:
                 self.failure = self.notice = None
                 self.cancelled.clear()
-                self._events = [{"progress": 0, "message": "Server requested"}]
+                self._events = [{"progress": 0, "message": Text("Server requested")}]
             self._changed.notify_all()
             return True
 

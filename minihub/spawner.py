@@ -39,7 +39,7 @@ from traitlets import (
 )
 from traitlets.config import LoggingConfigurable
 
-from . import aio, clock, readiness, serverenv
+from . import aio, clock, profiles, readiness, serverenv
 from .errors import ExitedEarly, MinihubError, SpawnError, SpawnTimeout, words_of
 from .hookinfo import GroupInfo, HubInfo, UserInfo
 from .overrides import (
@@ -50,6 +50,7 @@ from .overrides import (
     apply_groups,
     check_groups,
 )
+from .texts import Text
 from .traits import ByteSpecification, Callable, Command, Host
 
 __all__ = ["GroupInfo", "HubInfo", "Spawner", "UserInfo"]
@@ -173,6 +174,7 @@ class Spawner(LoggingConfigurable):
         "CPU_GUARANTEE.",
     ).tag(config=True)
 
+    profiles = profiles.option()
     options_form = Union(
         [Unicode(), Callable()],
         help="HTML of the fields shown before a server starts (without <form> and button), or a "
@@ -279,6 +281,10 @@ class Spawner(LoggingConfigurable):
                 "Spawner.%s: %%U is an old spelling; write {username}", proposal["trait"].name
             )
         return value.replace("%U", "{username}")
+
+    @validate("profiles")
+    def _sound_profiles(self, proposal: Any) -> list[dict[str, Any]]:
+        return profiles.checked(self, proposal["value"])
 
     @validate("group_overrides")
     def _with_groups(self, proposal: Any) -> Any:
@@ -389,7 +395,7 @@ class Spawner(LoggingConfigurable):
         form = self.options_form
         if callable(form):
             form = self.run_function("Spawner.options_form", form, self)
-        return form or ""
+        return profiles.form(self.profiles, self.user_options.get(profiles.FIELD)) + (form or "")
 
     def run_hook(self, option: str, *args: Any) -> Any:
         """Call the hook that is set as ``option``, with the spawner and ``args``, if there is one.
@@ -417,6 +423,7 @@ class Spawner(LoggingConfigurable):
 
         Raises InvalidOptions when they cannot be.
         """
+        profiles.apply(self)
         how = self.apply_user_options
         if callable(how):
             try:
@@ -473,7 +480,7 @@ class Spawner(LoggingConfigurable):
 
     def progress(self) -> Any:
         """Yield progress events of a start: ``{progress: 0–100, message: str}``; may be async."""
-        yield {"progress": 50, "message": "Spawning server..."}
+        yield {"progress": 50, "message": Text("Spawning server...")}
 
     def progress_events(self) -> Iterator[dict[str, Any]]:
         """Yield what :meth:`progress` yields, be it a plain or an async generator."""
@@ -506,10 +513,12 @@ class Spawner(LoggingConfigurable):
             where = aio.call(self.start, timeout_s=self.start_timeout)
         except TimeoutError as error:
             raise SpawnTimeout(
-                f"The server was not started within {self.start_timeout} s "
-                "(Spawner.start_timeout).",
+                Text(
+                    "The server was not started within %(time)s s (Spawner.start_timeout).",
+                    time=self.start_timeout,
+                ),
                 log_tail=self.log_tail(),
-                hint="If it only needs longer, raise Spawner.start_timeout.",
+                hint=Text("If it only needs longer, raise Spawner.start_timeout."),
             ) from error
         except MinihubError:
             raise
@@ -550,13 +559,18 @@ class Spawner(LoggingConfigurable):
         timeout_s = self.http_timeout if timeout_s is None else timeout_s
         deadline = clock.monotonic() + timeout_s * random.uniform(0.9, 1.1)
         pauses = readiness.Pauses()
+        answer = readiness.Answer(is_refused=True)
         while True:
             left = deadline - clock.monotonic()
             if left <= 0:
+                tail = self.log_tail()
                 raise SpawnTimeout(
-                    f"The server did not answer within {timeout_s:.0f} s (Spawner.http_timeout).",
-                    log_tail=self.log_tail(),
-                    hint="If it only needs longer, raise Spawner.http_timeout.",
+                    Text(
+                        "The server did not answer within %(time)s s (Spawner.http_timeout).",
+                        time=f"{timeout_s:.0f}",
+                    ),
+                    log_tail=tail,
+                    hint=self.exit_hint(tail) or readiness.silence_hint(answer),
                 )
             try:
                 answer = readiness.ask(url + "api", min(left, readiness.TRY_TIMEOUT_S))
@@ -576,7 +590,9 @@ class Spawner(LoggingConfigurable):
             code = self.wait_exit(max(0.0, min(left, _STEP_S)))
             if code is not None:
                 tail = self.log_tail()
-                reason = f"The server ended before it answered: {readiness.describe_exit(code)}."
-                raise ExitedEarly(reason, code, log_tail=tail, hint=self.exit_hint(tail))
+                how = readiness.describe_exit(code)
+                reason = Text("The server ended before it answered: %(how)s.", how=how)
+                hint = self.exit_hint(tail) or readiness.exit_hint(code)
+                raise ExitedEarly(reason, code, log_tail=tail, hint=hint)
             if left <= _STEP_S:
                 return

@@ -24,6 +24,7 @@ from ..texts import Text
 from .context import Context
 from .pages import find_server, hub_path, server_facts
 from .routing import Access, Routes
+from .usage_view import usage_facts
 
 routes = Routes()
 
@@ -35,8 +36,6 @@ BY_MEMORY = ("memory", "cpu", "status")
 SORTS = (*BY_DATABASE, *BY_MEMORY)
 #: Which users are shown.
 SHOWN = ("all", "running", "admins")
-#: How the graph of an hour is drawn: its size in units, one minute is two of them.
-SPARK_WIDTH, SPARK_HEIGHT = 120, 24
 
 
 def admin_path(ctx: Context, *parts: str, **query: Any) -> str:
@@ -47,36 +46,6 @@ def admin_path(ctx: Context, *parts: str, **query: Any) -> str:
 
 
 # -- what is shown of a server ---------------------------------------------------------------
-
-
-def usage_facts(ctx: Context, server: Server) -> dict[str, Any]:
-    """Return what a server uses, as pages show it; empty where nobody knows."""
-    reading = ctx.site.gauges.of(server)
-    if reading is None or not server.active:
-        return {}
-    limit = getattr(server.spawner, "mem_limit", None)
-    return {
-        "memory": size(reading.rss_bytes),
-        "memory_limit": size(limit) if limit else "",
-        "memory_share": min(100, round(100 * reading.rss_bytes / limit)) if limit else None,
-        "cpu": f"{100 * reading.cpus:.0f} %",
-        "processes": reading.processes,
-        "memory_line": _line(reading.memory, limit),
-        "load_line": _line(reading.load, None),
-    }
-
-
-def _line(points: Any, limit: float | None) -> str:
-    """Return the points of an SVG line for up to an hour of values, the newest at the right."""
-    if len(points) < 2:
-        return ""
-    top = max(limit or 0, max(points)) or 1
-    step = SPARK_WIDTH / 59
-    start = SPARK_WIDTH - step * (len(points) - 1)
-    return " ".join(
-        f"{start + step * at:.0f},{SPARK_HEIGHT - 1 - (SPARK_HEIGHT - 2) * value / top:.1f}"
-        for at, value in enumerate(points)
-    )
 
 
 def why_alive(ctx: Context, server: Server) -> str:

@@ -15,7 +15,7 @@ import json
 import logging
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import bottle
@@ -350,7 +350,8 @@ def progress(ctx: Context, name: str, server_name: str = "") -> Any:
         raise BadRequest(f"{server.full_name} is not starting...")
     url = ctx.site.hub.server_url(user.name, server_name)
     slots = [_streams] if ctx.caller.token is not None else [_page_streams, _streams]
-    stream: Any = _Stream.open(_events(server, url), slots)
+    tell = ctx.texts.tell if ctx.caller.token is None else str
+    stream: Any = _Stream.open(_events(server, url, tell), slots)
     if stream is None:
         if ctx.caller.token is not None:
             raise TooManyStreams()
@@ -393,14 +394,20 @@ class _Stream:
             slot.release()
 
 
-def _events(server: Server, url: str) -> Iterator[bytes]:
-    """Yield the events as they come; blank lines keep the connection alive between them."""
+def _events(server: Server, url: str, tell: Callable[[Any], Any]) -> Iterator[bytes]:
+    """Yield the events as they come; blank lines keep the connection alive between them.
+
+    ``tell`` says texts in the language of whoever reads them.
+    """
     index = 0
     while server.state is State.SPAWNING:
         events = server.events_after(index, KEEPALIVE_S)
         index += len(events)
         for event in events:
-            yield _event({key: value for key, value in event.items() if key != "ready"})
+            told = {key: value for key, value in event.items() if key != "ready"}
+            if "message" in told:
+                told["message"] = tell(told["message"])
+            yield _event(told)
         if not events:
             yield b"\n\n"
     if server.ready:
@@ -409,7 +416,8 @@ def _events(server: Server, url: str) -> Iterator[bytes]:
     left = [event for event in server.events_after(index, 0) if event.get("failed")]
     reason = server.failure.reason if server.failure else "the start was cancelled"
     failed = {"progress": 100, "failed": True, "message": f"Spawn failed: {reason}"}
-    yield _event(left[-1] if left else failed)
+    last = left[-1] if left else failed
+    yield _event(last | {"message": tell(last["message"])})
 
 
 def _ready_event(server: Server, url: str) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from .. import aio, metrics
+from .. import aio, durations, metrics
 from ..errors import BadRequest, NotFound, SpawnError
+from ..limits import size
 from ..models import Server as ServerRow
 from ..models import User
 from ..server import Server, State
@@ -23,6 +24,7 @@ from .api_servers import check_new_name
 from .context import SAFE_METHODS, Context
 from .identity import wants_json
 from .routing import Access, Routes
+from .usage_view import usage_facts
 
 routes = Routes()
 
@@ -61,6 +63,7 @@ def server_facts(ctx: Context, server: Server, row: ServerRow | None) -> dict[st
         "last_activity": row.last_activity if row else None,
         "start_url": hub_path(ctx, "spawn", user, name),
         "stop_url": hub_path(ctx, "stop", user, name),
+        "log_url": hub_path(ctx, "log", user, name),
         "spawn_pending_url": hub_path(ctx, "spawn-pending", user, name),
     }
 
@@ -76,15 +79,33 @@ def home(ctx: Context) -> Any:
         hub.poll_now(server)
     named = sorted({*rows, *running} - {""}) if ctx.site.options.allow_named_servers else []
     servers = [server_facts(ctx, hub.server(user, name), rows.get(name)) for name in ["", *named]]
+    ctx.site.gauges.watch()
+    use = usage_facts(ctx, hub.server(user))
     return ctx.page(
         "home.html",
         servers=servers,
+        use=use,
+        limits=_own_limits(ctx, hub.server(user)),
         default_server=servers[0],
         spawn_url=hub_path(ctx, "spawn", user.name),
         allow_named_servers=ctx.site.options.allow_named_servers,
         new_server_url=ctx.site.hub_prefix + "new-server",
         named_server_limit_per_user=ctx.site.named_server_limit(ctx),
     )
+
+
+def _own_limits(ctx: Context, server: Server) -> list[tuple[str, str]]:
+    """Return what a person's server may use, as the present run or the configuration says."""
+    spawner = server.spawner or _spawner_for_form(ctx, ctx.caller.user, server.name)
+    found: list[tuple[str, str]] = []
+    if spawner.mem_limit:
+        found.append((Text("Memory at most"), size(spawner.mem_limit)))
+    if spawner.cpu_limit:
+        found.append((Text("Processors at most"), f"{spawner.cpu_limit:g}"))
+    culler = ctx.site.culler
+    if culler is not None:
+        found.append((Text("Stopped when unused for"), durations.words(culler.limits.timeout)))
+    return found
 
 
 @routes.add("POST", "new-server", access=Access.PAGE)
@@ -100,12 +121,17 @@ def new_server(ctx: Context) -> Any:
 
 
 def _spawner_for_form(ctx: Context, user: User, server_name: str) -> Spawner:
-    return ctx.site.hub.spawner_class(
+    """Return a spawner that knows what was chosen for the last start."""
+    with ctx.site.hub.store.session():
+        row = ServerRow.get_or_none(ServerRow.user == user, ServerRow.name == server_name)
+    spawner = ctx.site.hub.spawner_class(
         user=ctx.site.hub.user_info(user),
         server_name=server_name,
         hub=ctx.site.hub.info,
         config=ctx.site.hub.config,
     )
+    spawner.user_options = (row.user_options if row else None) or {}
+    return spawner
 
 
 @routes.add(
@@ -198,6 +224,8 @@ def spawn_pending(ctx: Context, user_name: str, server_name: str = "") -> Any:
         url=_after_start(ctx, server),
         stop_url=hub_path(ctx, "stop", user_name, server_name),
         elapsed_s=int(server.seconds_in_state()),
+        usual_s=ctx.site.hub.usual.seconds,
+        log_lines=server.spawner.log_tail() if server.spawner is not None else [],
     )
 
 

@@ -77,6 +77,12 @@ DEFAULTS: dict[str, Any] = {
     "new_server_url": "",  # takes a POST with server_name; without it there is no form
     "servers": (),  # dicts: name, display_name, ready, active, pending, url, start_url, ...
     "spawn_url": "",
+    "use": None,  # of the default server: memory, memory_limit, memory_share, cpu, ...
+    "limits": (),  # what one's servers may use: (label, value)
+    # -- account.html --
+    "sessions": (),  # dicts: id, created, is_this
+    "member_of": (),
+    "created": None,
     # -- spawn.html --
     "error_message": "",
     "error_html_message": "",  # markup
@@ -88,6 +94,7 @@ DEFAULTS: dict[str, Any] = {
     "display_name": "",
     "progress_url": "",
     "stop_url": "",
+    "usual_s": None,  # how long starts take here; None before the first
     "elapsed_s": 0,  # seconds since the start began
     "failed": False,
     "failed_message": "",

@@ -8,6 +8,7 @@ Threads: read only.
 from __future__ import annotations
 
 from . import (
+    account_page,
     admin_actions,
     admin_page,
     api_groups,
@@ -44,6 +45,7 @@ ALL: tuple[Routes, ...] = tuple(
         landing,
         pages,
         preferences,
+        account_page,
         admin_page,
         admin_actions,
         metrics_page,

@@ -74,6 +74,7 @@ LAYERS = {
     "minihub.roles": 3,
     "minihub.oauth": 3,
     "minihub.activity": 3,
+    "minihub.profiles": 3,
     "minihub.announcements": 3,
     "minihub.audit": 3,
     "minihub.authstate": 3,

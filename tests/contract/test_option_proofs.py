@@ -305,6 +305,8 @@ PROOFS = {
     "::test_apply_user_options_as_a_dict_sets_what_it_names",
     "Spawner.hub_connect_url": "tests/live/test_options_servers.py"
     "::test_hub_connect_url_is_what_servers_are_told",
+    "Spawner.profiles": "tests/live/test_starting.py"
+    "::test_profiles_are_chosen_in_the_form_and_by_programs",
     "Spawner.poll_interval": "tests/live/test_options_servers.py"
     "::test_poll_interval_and_jitter_notice_an_ended_server",
     "Spawner.poll_jitter": "tests/live/test_options_servers.py"

@@ -160,7 +160,12 @@ PAGES: dict[str, list[dict]] = {
         },
     ],
     "home.html": [
-        {"servers": [RUNNING], "spawn_url": "/hub/spawn/ana"},
+        {
+            "servers": [RUNNING | {"log_url": "/hub/log/ana"}],
+            "spawn_url": "/hub/spawn/ana",
+            "use": USE,
+            "limits": [(Text("Memory at most"), "1 GB")],
+        },
         {"servers": [make_server(last_activity=None)], "spawn_url": "/hub/spawn/ana"},
         {
             "servers": SERVERS,
@@ -176,6 +181,18 @@ PAGES: dict[str, list[dict]] = {
             "servers": [make_server(failed=True), make_server("lost", failed=True)],
             "allow_named_servers": True,
         },
+    ],
+    "account.html": [
+        {
+            "sessions": [
+                {"id": 3, "created": TEXT_MOMENT, "is_this": True},
+                {"id": 2, "created": TEXT_MOMENT, "is_this": False},
+            ],
+            "member_of": ["chemistry", "physics"],
+            "created": TEXT_MOMENT,
+            "entries": ENTRIES,
+        },
+        {},
     ],
     "spawn.html": [
         {
@@ -196,6 +213,8 @@ PAGES: dict[str, list[dict]] = {
             "url": "/user/ana/analysis/",
             "stop_url": "/hub/stop/ana/analysis",
             "elapsed_s": 4.2,
+            "usual_s": 3.4,
+            "log_lines": LOG,
         },
         {"progress_url": "/hub/api/users/ana/server/progress", "url": "/user/ana/"},
     ],
