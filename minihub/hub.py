@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from . import aio, clock, limits, metrics
@@ -29,6 +30,7 @@ from .burst import Turns
 from .directory import Names
 from .errors import BadRequest, MinihubError, SpawnError, SpawnTimeout, StoreError
 from .hubroutes import HubRoutes
+from .line import Line
 from .models import Group, GroupMember, User
 from .oauth import OAuthProvider
 from .options import JupyterHub
@@ -109,6 +111,7 @@ class Hub:
         self._servers = Registry()
         self._lock = threading.Lock()
         self._pool = futures.ThreadPoolExecutor(POOL_SIZE, thread_name_prefix="server")
+        self.line = Line(options, self._pool.submit)
         self._stopping = threading.Event()
         #: Set when the start does not wait any more for servers of the last hub.
         self._resumed = threading.Event()
@@ -130,7 +133,7 @@ class Hub:
     def active_servers(self) -> list[Server]:
         """Return every server that is not stopped."""
         with self._lock:
-            return [server for server in self._servers if server.active]
+            return self._active()
 
     def active_by_user(self) -> dict[int, list[Server]]:
         """Return every server that is not stopped, by its user's id."""
@@ -234,14 +237,21 @@ class Hub:
             if room is not None:
                 mine = self._servers.of_user(user.id).values()
                 room.check(name, (one.name for one in mine if one.active))
-            active = [one for one in self._servers if one.active]
-            limits.check_counts(active, self.options)
+            waits = self.line.must_wait(self._active())
             server.move(State.SPAWNING)  # STOPPED -> SPAWNING
             self._servers.add(server)
-        if display_name:
-            server.display_name = display_name
-        self._pool.submit(self._run_start, server, user, user_options, handler)
+            server.display_name = display_name or server.display_name
+            work = partial(self._run_start, server, user, user_options, handler)
+            self.line.start(server, work, waits=waits)
         return server
+
+    def _active(self) -> list[Server]:
+        return [one for one in self._servers if one.active]
+
+    def admit(self) -> None:
+        """Start those who wait in line for whom there is room now."""
+        with self._lock:
+            self.line.admit(self._active)
 
     def _run_start(
         self, server: Server, user: User, user_options: dict[str, Any] | None, handler: Any
@@ -265,6 +275,7 @@ class Hub:
             self.usual.note(took)
             metrics.spawned(took)
             log.info("Server %s is ready after %.1f s", server.full_name, took)
+        self.admit()
 
     def _start(
         self, server: Server, user: User, user_options: dict[str, Any] | None, handler: Any
@@ -282,10 +293,7 @@ class Hub:
         spawner.run_hook("pre_spawn_hook")
         self.promises.give(server, spawner.mem_guarantee)
         self._go_on(server)
-        name = f"progress-{server.full_name}"
-        threading.Thread(
-            target=_tell_progress, args=(server, spawner), name=name, daemon=True
-        ).start()
+        server.follow(spawner)
         with self._turn(server):
             server.target = spawner.run_start()
             self.rows.save_state(server)
@@ -332,8 +340,8 @@ class Hub:
                 self._failures.note_failure(server.spawner.consecutive_failure_limit)
         self._clean_up(server, now=True)
         server.failure = None if cancelled else error
-        event = {"progress": 100, "failed": True, "message": _failed(error.reason)}
-        server.add_event(event)
+        failed = Text("Spawn failed: %(reason)s", reason=error.reason)
+        server.add_event({"progress": 100, "failed": True, "message": failed})
         server.move(State.STOPPED)  # SPAWNING or STOPPING -> STOPPED
         self._forget(server)
 
@@ -350,6 +358,9 @@ class Hub:
             if server.state is State.SPAWNING:
                 server.cancelled.set()
                 server.move(State.STOPPING, only_from=State.SPAWNING)  # SPAWNING -> STOPPING
+                if self.line.leave(server):
+                    never = Cancelled("the start was cancelled")
+                    self._pool.submit(self._start_failed, server, never, 0.0)
                 return server
             if not server.move(State.STOPPING, only_from=State.READY):  # READY -> STOPPING
                 return server
@@ -547,18 +558,3 @@ class Hub:
                 if not server.wait_settled(ladder + STOP_GRACE_S):
                     log.error("Server %s is still pending %s", server.full_name, server.pending)
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _failed(reason: str) -> str:
-    return Text("Spawn failed: %(reason)s", reason=reason)
-
-
-def _tell_progress(server: Server, spawner: Spawner) -> None:
-    """Hand on what the spawner says of its start; it may go on saying until the start has ended."""
-    try:
-        for event in spawner.progress_events():
-            if server.spawner is not spawner or server.state is not State.SPAWNING:
-                return
-            server.add_event(event)
-    except Exception:  # a spawner may be anybody's
-        log.exception("The progress of %s", server.full_name)

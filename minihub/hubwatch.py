@@ -53,9 +53,10 @@ class HubWatch:
             thread.join(5)
 
     def _watch(self) -> None:
-        """Poll each ready server every ``Spawner.poll_interval`` seconds."""
+        """Poll each ready server every ``Spawner.poll_interval`` seconds, and move the line on."""
         due: dict[Server, float] = {}
         while not self._stopping.wait(WATCH_STEP_S):
+            self._hub.admit()
             now = clock.monotonic()
             ready = [server for server in self._hub.active_servers() if server.ready]
             due = {server: due[server] for server in ready if server in due}

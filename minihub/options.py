@@ -114,7 +114,7 @@ MOVED = {
 }
 
 #: Options of JupyterHub (the class) that no reference has.
-OURS = ("cull", "state_dir")
+OURS = ("cull", "queue_spawns", "state_dir")
 
 #: Shorter tokens given in a configuration are refused.
 SHORTEST_TOKEN = 8
@@ -389,6 +389,13 @@ class JupyterHub(LaterOptions, Application):
         help="Directory for everything of the hub's own: lock, logs, sockets, the proxy's token,"
         " homes. It is created, for its owner alone.",
     ).tag(config=True, example="/var/lib/minihub")
+
+    queue_spawns = Bool(
+        False,
+        help="Let starts beyond the limits wait in line, with their place shown. The limits are"
+        " concurrent_spawn_limit and active_server_limit; otherwise such starts are refused with"
+        " status 429.",
+    ).tag(config=True)
 
     cull = Dict(
         key_trait=Unicode(),

@@ -11,6 +11,7 @@ process or the network while holding it.
 from __future__ import annotations
 
 import enum
+import logging
 import threading
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,8 @@ from typing import Any
 from . import clock
 from .errors import SpawnError
 from .texts import Text
+
+log = logging.getLogger("minihub.hub")
 
 
 class State(enum.Enum):
@@ -73,6 +76,8 @@ class Server:
         self.failure: SpawnError | None = None
         #: What its user should know of this run; None for nothing.
         self.notice: Notice | None = None
+        #: Its place in the line of starts that wait; 0 for none.
+        self.place = 0
         #: Set to make a start under way give up.
         self.cancelled = threading.Event()
         self._state = State.STOPPED
@@ -147,8 +152,30 @@ class Server:
 
     def add_place_in_line(self, before: int) -> None:
         """Tell that so many servers start before this one."""
-        who = "Another server starts" if before == 1 else f"{before} other servers start"
-        self.add_event({"progress": 0, "message": f"Waiting: {who} first."})
+        who = Text("Waiting: another server starts first.")
+        if before > 1:
+            who = Text("Waiting: %(count)s other servers start first.", count=before)
+        self.add_event({"progress": 0, "message": who})
+
+    def take_place(self, place: int) -> None:
+        """Take a place in the line of starts that wait for others to end, and tell it."""
+        self.place = place
+        told = Text("It waits in line, at place %(position)s.", position=place)
+        self.add_event({"progress": 0, "message": told, "position": place})
+
+    def follow(self, spawner: Any) -> None:
+        """Hand on what a spawner says of its start, in a thread, until the start has ended."""
+        name = f"progress-{self.full_name}"
+        threading.Thread(target=self._follow, args=(spawner,), name=name, daemon=True).start()
+
+    def _follow(self, spawner: Any) -> None:
+        try:
+            for event in spawner.progress_events():
+                if self.spawner is not spawner or self.state is not State.SPAWNING:
+                    return
+                self.add_event(event)
+        except Exception:  # a spawner may be anybody's
+            log.exception("The progress of %s", self.full_name)
 
     def events_after(self, index: int, timeout_s: float) -> list[dict[str, Any]]:
         """Return the events from ``index`` on, waiting up to ``timeout_s`` for the first.

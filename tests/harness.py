@@ -279,6 +279,12 @@ class HubProcess:
         query = "select state from servers join users on user_id = users.id where users.name = ?"
         return psutil.Process(json.loads(self.rows(query, name)[0][0])["pid"])
 
+    def server_pid(self, name: str) -> int | None:
+        """Return the process id of a user's default server; None while it has none."""
+        query = "select state from servers join users on user_id = users.id where users.name = ?"
+        rows = self.rows(query, name)
+        return json.loads(rows[0][0] or "{}").get("pid") if rows else None
+
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30.0) -> int:
         """Ask the hub to stop; return its exit code."""
         if self.process.poll() is None:

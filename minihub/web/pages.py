@@ -56,6 +56,7 @@ def server_facts(ctx: Context, server: Server, row: ServerRow | None) -> dict[st
         "display_name": (row.display_name if row else "") or name,
         "ready": server.ready,
         "active": server.active,
+        "position": server.place,
         "pending": server.pending,
         "failed": server.failure is not None,
         "notice": server.notice.text if server.notice else "",
@@ -225,6 +226,7 @@ def spawn_pending(ctx: Context, user_name: str, server_name: str = "") -> Any:
         stop_url=hub_path(ctx, "stop", user_name, server_name),
         elapsed_s=int(server.seconds_in_state()),
         usual_s=ctx.site.hub.usual.seconds,
+        position=server.place,
         log_lines=server.spawner.log_tail() if server.spawner is not None else [],
     )
 

@@ -95,6 +95,7 @@ DEFAULTS: dict[str, Any] = {
     "progress_url": "",
     "stop_url": "",
     "usual_s": None,  # how long starts take here; None before the first
+    "position": 0,  # the place in the line of starts that wait; 0 for none
     "elapsed_s": 0,  # seconds since the start began
     "failed": False,
     "failed_message": "",

@@ -80,6 +80,7 @@ LAYERS = {
     "minihub.authstate": 3,
     "minihub.census": 3,
     "minihub.limits": 3,
+    "minihub.line": 3,
     "minihub.overrides": 3,
     "minihub.serverenv": 3,
     "minihub.watchdog": 3,

@@ -125,6 +125,8 @@ PROOFS = {
     # -- limits ------------------------------------------------------------------------------
     "JupyterHub.active_server_limit": "tests/live/test_options_limits.py"
     "::test_active_server_limit_is_exact_under_simultaneous_requests",
+    "JupyterHub.queue_spawns": "tests/live/test_starting.py"
+    "::test_starts_beyond_the_limits_wait_in_line",
     "JupyterHub.concurrent_spawn_limit": "tests/live/test_options_limits.py"
     "::test_concurrent_spawn_limit_refuses_with_advice_and_counts_only_starting_ones",
     "JupyterHub.spawn_throttle_retry_range": "tests/live/test_options_limits.py"

@@ -112,6 +112,48 @@ def test_failed_start_is_diagnosed_in_the_readers_language(hub, cmd, said):
     assert "Noch einmal versuchen" in german and '<html lang="de"' in german
 
 
+@pytest.mark.parametrize("limit", ["active_server_limit", "concurrent_spawn_limit"])
+def test_starts_beyond_the_limits_wait_in_line(hub, limit):
+    """In order, pending with their place, cancelled at once, and on when there is room."""
+    mode = "mute" if limit == "concurrent_spawn_limit" else "normal"
+    hub = hub({
+        "JupyterHub": {limit: 1, "queue_spawns": True},
+        "Spawner": {"environment": {"FAKE_MODE": mode}, "http_timeout": 60},
+    })  # fmt: skip
+    root = hub.browser("root-admin")
+    token = re.search(
+        r'id="token-result"[^>]*value="([^"]+)"', root.submit("/hub/token", {"note": "x"}).text
+    )[1]
+
+    def server(name):
+        return hub.api(f"users/{name}", token).json()["servers"].get("", {})
+
+    first = hub.browser("first")
+    first.get("/hub/spawn/first")
+    until(lambda: hub.server_pid("first"))
+    people = {name: hub.browser(name) for name in ("second", "third", "fourth")}
+    for name, browser in people.items():
+        assert browser.get(f"/hub/spawn/{name}").status_code == 302
+        assert server(name)["pending"] == "spawn"
+    assert "at place 1." in people["second"].get("/hub/spawn-pending/second").text
+    assert "at place 3." in people["fourth"].get("/hub/spawn-pending/fourth").text
+    assert hub.api("users/fifth", token, "POST").status_code == 201
+    assert hub.api("users/fifth/server", token, "POST").status_code == 202  # never 429
+    hub.api("users/fifth/server", token, "DELETE")
+
+    people["second"].submit("/hub/stop/second", {}, "/hub/home")
+    until(lambda: server("second") == {})
+    assert not hub.rows("select 1 from servers join users on user_id = users.id"
+                        " where users.name = 'second' and target is not null")  # fmt: skip
+    assert "at place 2." in people["fourth"].get("/hub/spawn-pending/fourth").text
+    first.submit("/hub/stop/first", {}, "/hub/home")
+    until(lambda: hub.server_pid("third"))
+    assert "at place 1." in people["fourth"].get("/hub/spawn-pending/fourth").text
+    assert not hub.server_pid("fourth")
+    hub.api("users/third/server", token, "DELETE")
+    until(lambda: hub.server_pid("fourth"))
+
+
 # -- the account -----------------------------------------------------------------------------
 
 

@@ -34,6 +34,7 @@ RUNNING = make_server(ready=True, active=True)
 SERVERS = [
     RUNNING,
     make_server("analysis", pending="spawn", active=True),
+    make_server("second", pending="spawn", active=True, position=2),
     make_server("slides", pending="stop", active=True),
     make_server("old-course", last_activity=None),
 ]
@@ -217,6 +218,7 @@ PAGES: dict[str, list[dict]] = {
             "log_lines": LOG,
         },
         {"progress_url": "/hub/api/users/ana/server/progress", "url": "/user/ana/"},
+        {"progress_url": "/hub/api/users/ana/server/progress", "position": 3},
     ],
     "not_running.html": [
         {"spawn_url": "/hub/spawn/ana?next=%2Fuser%2Fana%2Flab"},
