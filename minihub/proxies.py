@@ -194,6 +194,10 @@ class ConfigurableHTTPProxy(Proxy):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        # Written out, but empty, is as if it were not there. An empty token would let in anybody.
+        for name in ("auth_token", "pid_file"):
+            if self._trait_values.get(name) == "":
+                del self._trait_values[name]
         self._process: process.Process | None = None
         #: Processes that have handed over and still serve their last tunnels.
         self._leaving: list[process.Process] = []

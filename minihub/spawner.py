@@ -254,6 +254,8 @@ class Spawner(LoggingConfigurable):
         self, *, user: UserInfo, server_name: str = "", hub: HubInfo, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        if self.options_from_query is None:  # written out as null
+            self.options_from_query = self._default_options_from_query()
         self.user = user
         self.server_name = server_name
         self.hub = hub

@@ -14,7 +14,17 @@ import psutil
 import pytest
 import requests
 import yaml
-from harness import DEFAULTS, ROOT, START_TIMEOUT_S, gone, merge, python_config, settled, until
+from harness import (
+    DEFAULTS,
+    FAKE_SERVER,
+    ROOT,
+    START_TIMEOUT_S,
+    gone,
+    merge,
+    python_config,
+    settled,
+    until,
+)
 from websockets.sync.client import connect
 
 from minihub.options import JupyterHub
@@ -330,6 +340,36 @@ def test_generate_config_writes_a_file_that_the_hub_takes(start_hub, tmp_path):
     assert yaml.safe_load((tmp_path / "y.yaml").read_text())["JupyterHub"]["hub_port"] == 8081
     code, told = minihub(tmp_path, "config", "check", "y.yaml")
     assert code == 0, told
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "py"])
+def test_hub_runs_with_every_default_written_out(start_hub, tmp_path, suffix):
+    """The generated file with every option switched on changes nothing."""
+    directory = tmp_path / "all"
+    directory.mkdir()
+    name = f"all.{suffix}"
+    code, told = minihub(directory, "--generate-config", "-f", name)
+    assert code == 0, told
+    commented = r"^  #(\w+: .*)$" if suffix == "yaml" else r"^()#(c\.\w+\.\w+ = .*)$"
+    text, count = re.subn(
+        commented,
+        r"  \1" if suffix == "yaml" else r"\2",
+        (directory / name).read_text(),
+        flags=re.M,
+    )
+    assert count > 140
+    (directory / name).write_text(text)
+    flags = ("--ip=127.0.0.1", "--port=0", "--JupyterHub.hub_port=0", "--log-level=INFO")
+    flags += ("--ThreadedProxy.api_url=http://127.0.0.1:0", "--JupyterHub.spawner_class=simple")
+    flags += ("--JupyterHub.authenticator_class=dummy", "--Authenticator.allow_all=true")
+    server = f"--Spawner.cmd={sys.executable}", f"--Spawner.cmd={FAKE_SERVER}"
+    hub = start_hub(directory=directory, defaults={}, args=("-f", name, *flags, *server))
+    _browser, pid = enter(hub, "ada")
+    facts = hub.proxy()
+    assert len(facts["auth_token"]) > 20  # an empty one would let in everybody
+    assert requests.get(facts["api_url"] + "/api/routes", timeout=5).status_code == 403
+    assert hub.stop() == 0 and "Traceback" not in hub.text
+    assert gone(pid)
 
 
 @pytest.mark.parametrize("answer, kept", [("n\n", True), ("", True), ("y\n", False)])
