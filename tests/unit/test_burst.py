@@ -67,7 +67,7 @@ def test_so_many_start_at_once_and_the_others_in_the_order_they_came(crowd):
     people = crowd(2)
     for name in ("ada", "ben", "cid", "dan"):
         people.press_start(name)
-    people.until(lambda: people.told["dan"])
+    people.until(lambda: people.told["cid"] and people.told["dan"])
     assert people.started == ["ada", "ben"] and people.turns.counts() == (2, 2)
     assert people.told == {"ada": [], "ben": [], "cid": [1], "dan": [2]}
     people.end("ben")
