@@ -198,6 +198,8 @@ class Relay(Stream):
         if self._closes_when_sent:
             self._end()
         elif self._state == _IDLE:
+            if not self._is_half_closed:
+                self.want(self.mask | READ)
             self._await_request()
         else:
             self.touch()
@@ -229,6 +231,9 @@ class Relay(Stream):
         self._inbuf = data
         if self.pending is None:
             self._start_request()
+        elif len(data) > MAX_PIPELINED:
+            # A client that sends on but takes no answer is not read any more.
+            self.want(self.mask & ~READ)
 
     def _start_request(self) -> None:
         """Read a head from the input, if it is all there, and act on it."""

@@ -117,10 +117,11 @@ class Proxy:
 
             statsd = Statsd(self.api, self.lineage, options)
             self.control.on_sweep.append(statsd.tick)
+        # From before anybody can see that we are there: they wait until the loop runs.
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+        Signals(self.control, self._on_signal, numbers)
         self._sockets = sockets = Sockets(options, inheritance.groups if inheritance else None)
         try:
-            numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-            Signals(self.control, self._on_signal, numbers)
             if inheritance is not None:
                 log.info(f"Taking over from process {inheritance.table['pid']}")
                 self.api.load_counts(inheritance.table["api"])

@@ -8,6 +8,8 @@ from request_cases import END, G, H, P
 from response_cases import BROKEN, BROKEN_CHUNKS, OK, RESPONSES
 from wirekit import Bench, cuts, read_responses
 
+from minihub.proxy.relay import MAX_PIPELINED
+
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -91,6 +93,29 @@ def test_response_waits_while_the_client_is_slow() -> None:
     bench.client.room = None
     bench.run()
     assert bytes(bench.client.sent).count(b"x") == 10_000_000
+
+
+def test_client_that_takes_no_answer_but_sends_on_is_read_no_further() -> None:
+    """However much is pipelined, little of it is held; all of it is answered in the end."""
+    bench = Bench()
+    bench.client.room = 10
+    request = G + H + END
+    count = 40_000
+    bench.feed([request])
+    bench.targets[0].incoming.append(ANSWER)
+    bench.run()
+    block = request * 1000
+    bench.client.incoming.extend([block] * (count // 1000))
+    bench.run()
+    assert len(bench.relay._inbuf) <= MAX_PIPELINED + len(block)
+    assert bench.client.incoming
+    # Once it takes its answers it is served again.
+    bench.client.room = None
+    bench.run()
+    for _ in range(20):
+        bench.targets[0].incoming.append(ANSWER)
+        bench.run()
+    assert bytes(bench.client.sent).count(b"HTTP/1.1 200") >= 20
 
 
 def test_early_response_to_an_upload_that_goes_wrong_is_the_only_one() -> None:
