@@ -21,8 +21,10 @@ import environments
 
 #: Programs the tests use, and the Debian package of each.
 PROGRAMS = {
+    "caddy": "caddy",
     "chromium": "chromium",
     "mariadb-install-db": "mariadb-server",
+    "nginx": "nginx-light",
     "npm": "npm",
     "openssl": "openssl",
     "pg_createcluster": "postgresql",
