@@ -34,10 +34,9 @@ from . import clock, tokens
 from .accounts import Accounts, fingerprint
 from .errors import BadRequest, MinihubError
 from .models import OAuthClient, OAuthCode, User
+from .scopes import IDENTIFY
 
 CODE_LIFETIME_S = 300
-#: What every client may learn of the person who logs in.
-IDENTIFY_SCOPES = ("read:users:name!user", "read:users:groups!user")
 
 
 class OAuthRedirect(MinihubError):
@@ -128,7 +127,7 @@ class _Validator(RequestValidator):
                 user=request.user,
                 hashed=fingerprint(code["code"]),
                 redirect_uri=request.redirect_uri,
-                scopes=sorted({*request.scopes, request.client.access, *IDENTIFY_SCOPES}),
+                scopes=sorted({*request.scopes, request.client.access, *IDENTIFY}),
                 session_id=request.session_id,
                 challenge=request.code_challenge or "",
                 challenge_method=request.code_challenge_method or "",
@@ -256,7 +255,7 @@ class OAuthProvider:
             "secret": tokens.hash_token(secret),
             "redirect_uri": redirect_uri,
             "access": access,
-            "allowed_scopes": sorted({access, *allowed_scopes, *IDENTIFY_SCOPES}),
+            "allowed_scopes": sorted({access, *allowed_scopes, *IDENTIFY}),
             "description": description,
         }
         with self.store.transaction():

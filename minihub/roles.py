@@ -332,7 +332,7 @@ class Roles:
             return owner
         server, client_service = self._asker_of(token)
         own = scopes.expand(
-            token.scopes,
+            [*token.scopes, *scopes.IDENTIFY] if user is not None else token.scopes,
             user.name if user is not None else None,
             service=service.name if service is not None else client_service,
             server=server,

@@ -147,6 +147,9 @@ SELF = (
     "access:servers",
 )
 
+#: What every token of a user shows of them, and every client learns of who logs in.
+IDENTIFY = ("read:users:name!user", "read:users:groups!user")
+
 #: The roles every hub has: of users, of admins, of a server's token, of any other token.
 DEFAULT_ROLES: dict[str, Role] = {
     role.name: role

@@ -151,7 +151,7 @@ class UserModels:
             return {}
         default = next((server for server in active if not server.name), None)
         models = {}
-        if active or rows:
+        if active or rows or self.with_stopped:
             models = {
                 name: model
                 for name, model in self._servers(facts.name, groups, active, rows)
@@ -184,6 +184,9 @@ class UserModels:
             for row in rows
             if row.name not in known
         ]
+        if self.with_stopped and "" not in known and not any(row.name == "" for row in rows):
+            # Everybody has a default server, even one that never ran.
+            stopped.insert(0, ("", self.stopped_server(user, None, groups)))
         return running + stopped
 
     def active_server(self, server: Server, groups: Collection[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import BadRequest, Conflict, Forbidden, NotFound
 from ..models import Group, GroupMember, Role, RoleMember, User
 from ..scopes import ALL
-from . import shapes
+from . import schemas, shapes
 from .api_base import check_body, check_texts, page_bounds, paged, wants_pages
 from .context import Context
 from .routing import SOME, Routes
@@ -67,7 +67,14 @@ def _answer(ctx: Context, name: str, status: int = 200) -> Any:
 # -- all groups ------------------------------------------------------------------------------
 
 
-@routes.add("GET", "api/groups", scopes=("list:groups",), on=SOME)
+@routes.add(
+    "GET",
+    "api/groups",
+    scopes=("list:groups",),
+    on=SOME,
+    query=schemas.PAGES,
+    gives={200: "Groups"},
+)
 def list_groups(ctx: Context) -> Any:
     """List groups, as pages for clients that ask for pages."""
     offset, limit = page_bounds(ctx)
@@ -84,7 +91,14 @@ def list_groups(ctx: Context) -> Any:
     return ctx.json(paged(ctx, models, offset, limit, total) if wants_pages(ctx) else models)
 
 
-@routes.add("POST", "api/groups", scopes=("admin:groups",))
+@routes.add(
+    "POST",
+    "api/groups",
+    scopes=("admin:groups",),
+    takes="CreateGroups",
+    gives={201: "NewGroups"},
+    fails=(409,),
+)
 def create_groups(ctx: Context) -> Any:
     """Create several groups at once, all with the same users."""
     data = ctx.json_value()
@@ -117,13 +131,22 @@ def _create(ctx: Context, names: list[str], data: Any) -> None:
     "api/groups/<group_name>",
     scopes=("read:groups", "read:groups:name", "read:roles:groups"),
     on="group",
+    gives={200: "Group"},
 )
 def get_group(ctx: Context, group_name: str) -> Any:
     """Describe a group."""
     return _answer(ctx, group_name)
 
 
-@routes.add("POST", "api/groups/<group_name>", scopes=("admin:groups",), on="group")
+@routes.add(
+    "POST",
+    "api/groups/<group_name>",
+    scopes=("admin:groups",),
+    on="group",
+    takes="CreateGroup",
+    gives={201: "Group"},
+    fails=(409,),
+)
 def create_group(ctx: Context, group_name: str) -> Any:
     """Create a group."""
     data = ctx.json_value()
@@ -131,7 +154,13 @@ def create_group(ctx: Context, group_name: str) -> Any:
     return _answer(ctx, group_name, 201)
 
 
-@routes.add("DELETE", "api/groups/<group_name>", scopes=("delete:groups",), on="group")
+@routes.add(
+    "DELETE",
+    "api/groups/<group_name>",
+    scopes=("delete:groups",),
+    on="group",
+    gives={204: schemas.EMPTY},
+)
 def delete_group(ctx: Context, group_name: str) -> Any:
     """Delete a group; its users stay."""
     group = find_group(ctx, group_name)
@@ -150,7 +179,14 @@ def _members(ctx: Context, verb: str) -> list[User]:
     return ctx.site.people.find_users(check_texts(body["users"], "group.users"))
 
 
-@routes.add("POST", "api/groups/<group_name>/users", scopes=("groups",), on="group")
+@routes.add(
+    "POST",
+    "api/groups/<group_name>/users",
+    scopes=("groups",),
+    on="group",
+    takes="Members",
+    gives={200: "Group"},
+)
 def add_members(ctx: Context, group_name: str) -> Any:
     """Put users into a group."""
     group = find_group(ctx, group_name)
@@ -161,7 +197,14 @@ def add_members(ctx: Context, group_name: str) -> Any:
     return _answer(ctx, group_name)
 
 
-@routes.add("DELETE", "api/groups/<group_name>/users", scopes=("groups",), on="group")
+@routes.add(
+    "DELETE",
+    "api/groups/<group_name>/users",
+    scopes=("groups",),
+    on="group",
+    takes="Members",
+    gives={200: "Group"},
+)
 def remove_members(ctx: Context, group_name: str) -> Any:
     """Take users out of a group; the body names them."""
     group = find_group(ctx, group_name)
@@ -172,7 +215,14 @@ def remove_members(ctx: Context, group_name: str) -> Any:
     return _answer(ctx, group_name)
 
 
-@routes.add("PUT", "api/groups/<group_name>/properties", scopes=("groups",), on="group")
+@routes.add(
+    "PUT",
+    "api/groups/<group_name>/properties",
+    scopes=("groups",),
+    on="group",
+    takes="Properties",
+    gives={200: "Group"},
+)
 def set_properties(ctx: Context, group_name: str) -> Any:
     """Replace a group's properties."""
     group = find_group(ctx, group_name)

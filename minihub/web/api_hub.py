@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import JUPYTERHUB_VERSION, aio
 from ..errors import BadRequest, ProxyError, RequestError
-from . import shapes
+from . import schemas, shapes
 from .api_base import UserModels, page_bounds, paged, wants_pages
 from .api_services import service_model
 from .context import Context
@@ -28,7 +28,7 @@ class ProxyUnreachable(RequestError):
     status = 503
 
 
-@routes.add("GET", "api", "api/", access=Access.PUBLIC, xsrf=False)
+@routes.add("GET", "api", "api/", access=Access.PUBLIC, xsrf=False, gives={200: "Version"})
 def version(ctx: Context) -> Any:
     """Say which JupyterHub release's API this is; every client asks at its start."""
     response = ctx.json({"version": JUPYTERHUB_VERSION})
@@ -36,7 +36,7 @@ def version(ctx: Context) -> Any:
     return response
 
 
-@routes.add("GET", "api/user")
+@routes.add("GET", "api/user", query=("include_stopped_servers",), gives={200: "Caller"})
 def whoami(ctx: Context) -> Any:
     """Describe the caller, within the caller's own scopes."""
     caller = ctx.caller
@@ -59,7 +59,7 @@ def _class_facts(instance_of: type) -> dict[str, str]:
     }
 
 
-@routes.add("GET", "api/info", scopes=("read:hub",))
+@routes.add("GET", "api/info", scopes=("read:hub",), gives={200: "Info"})
 def info(ctx: Context) -> Any:
     """Say what the hub runs on and with."""
     return ctx.json(
@@ -76,7 +76,9 @@ def info(ctx: Context) -> Any:
 # -- the proxy -------------------------------------------------------------------------------
 
 
-@routes.add("GET", "api/proxy", scopes=("proxy",))
+@routes.add(
+    "GET", "api/proxy", scopes=("proxy",), query=schemas.PAGES, gives={200: "Routes"}, fails=(503,)
+)
 def get_routes(ctx: Context) -> Any:
     """Return the proxy's routes, by routespec."""
     offset, limit = page_bounds(ctx)
@@ -96,13 +98,20 @@ def _check_routes(ctx: Context) -> Any:
     return ctx.reply(b"", content_type="application/json")
 
 
-@routes.add("POST", "api/proxy", scopes=("proxy",))
+@routes.add("POST", "api/proxy", scopes=("proxy",), gives={200: schemas.EMPTY}, fails=(503,))
 def check_routes(ctx: Context) -> Any:
     """Make the proxy's routes what they should be, now."""
     return _check_routes(ctx)
 
 
-@routes.add("PATCH", "api/proxy", scopes=("proxy",))
+@routes.add(
+    "PATCH",
+    "api/proxy",
+    scopes=("proxy",),
+    takes="ChangeProxy",
+    gives={200: schemas.EMPTY},
+    fails=(503,),
+)
 def change_proxy(ctx: Context) -> Any:
     """Name another proxy, which takes over from now on."""
     try:
@@ -131,7 +140,7 @@ def change_proxy(ctx: Context) -> Any:
 # -- the end ---------------------------------------------------------------------------------
 
 
-@routes.add("POST", "api/shutdown", scopes=("shutdown",))
+@routes.add("POST", "api/shutdown", scopes=("shutdown",), takes="Shutdown", gives={202: "Message"})
 def shutdown(ctx: Context) -> Any:
     """Stop the hub; the body may say otherwise about its servers and its proxy."""
     data = ctx.json_body() or {}

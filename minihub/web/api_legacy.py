@@ -37,13 +37,13 @@ def _describe(ctx: Context, whom: Caller | None) -> Any:
     return ctx.json(service_model(ctx, whom.service, own_keys=shapes.OWN_SERVICE_KEYS))
 
 
-@routes.add("GET", "api/authorizations/token/<token>")
+@routes.add("GET", "api/authorizations/token/<token>", gives={200: "Owner"}, fails=(404,))
 def whose_token(ctx: Context, token: str) -> Any:
     """Describe the owner of a token."""
     return _describe(ctx, ctx.site.identity.by_token(f"token {token}"))
 
 
-@routes.add("POST", "api/authorizations/token", access=Access.PUBLIC, xsrf=False)
+@routes.add("POST", "api/authorizations/token", access=Access.PUBLIC, xsrf=False, fails=(404,))
 def no_more_tokens(ctx: Context) -> Any:
     """Say where tokens are made today."""
     raise NotFound(_GONE)
@@ -53,6 +53,8 @@ def no_more_tokens(ctx: Context) -> Any:
     "GET",
     "api/authorizations/cookie/<cookie>",
     "api/authorizations/cookie/<cookie>/<value>",
+    gives={200: "Owner"},
+    fails=(404,),
 )
 def whose_login(ctx: Context, cookie: str, value: str = "") -> Any:
     """Describe whose login a cookie is; the value may also stand in the body."""

@@ -28,6 +28,7 @@ from ..models import User
 from ..server import Server, State
 from ..serverrows import delete_clients
 from ..urls import server_name_problem
+from . import schemas
 from .api_base import UserModels, find_user
 from .context import Context
 from .routing import Routes
@@ -158,7 +159,7 @@ def _check_display_name(name: str) -> None:
 # -- servers ---------------------------------------------------------------------------------
 
 
-@routes.add("GET", *PATHS, scopes=("read:servers",), on="server")
+@routes.add("GET", *PATHS, scopes=("read:servers",), on="server", gives={200: "Server"})
 def get_server(ctx: Context, name: str, server_name: str = "") -> Any:
     """Describe a server."""
     user, server, row = _find(ctx, name, server_name)
@@ -167,7 +168,15 @@ def get_server(ctx: Context, name: str, server_name: str = "") -> Any:
     return ctx.json(_model(ctx, user, server, row))
 
 
-@routes.add("PUT", *PATHS, scopes=("start:servers",), on="server")
+@routes.add(
+    "PUT",
+    *PATHS,
+    scopes=("start:servers",),
+    on="server",
+    takes="StartServer",
+    gives={201: "Server"},
+    fails=(409,),
+)
 def make_server(ctx: Context, name: str, server_name: str = "") -> Any:
     """Make a named server without starting it."""
     user, server, row = _find(ctx, name, server_name)
@@ -192,7 +201,15 @@ def make_server(ctx: Context, name: str, server_name: str = "") -> Any:
     return ctx.json(_model(ctx, user, server, row), 201)
 
 
-@routes.add("POST", *PATHS, scopes=("start:servers",), on="server")
+@routes.add(
+    "POST",
+    *PATHS,
+    scopes=("start:servers",),
+    on="server",
+    takes="StartServer",
+    gives={201: schemas.EMPTY, 202: schemas.EMPTY},
+    fails=(409, 429, 500, 503),
+)
 def start(ctx: Context, name: str, server_name: str = "") -> Any:
     """Start a server: 201 when it is ready in time, 202 while it is pending."""
     user, server, _row = _find(ctx, name, server_name)
@@ -216,7 +233,15 @@ def start(ctx: Context, name: str, server_name: str = "") -> Any:
     return ctx.reply(b"", 201)
 
 
-@routes.add("PATCH", *PATHS, scopes=("start:servers",), on="server")
+@routes.add(
+    "PATCH",
+    *PATHS,
+    scopes=("start:servers",),
+    on="server",
+    takes="ChangeServer",
+    gives={200: "Server"},
+    fails=(409,),
+)
 def change_server(ctx: Context, name: str, server_name: str = "") -> Any:
     """Rename a stopped server, or change what it is shown as or started with."""
     user, server, row = _find(ctx, name, server_name)
@@ -273,7 +298,14 @@ def _change_row(
     return row
 
 
-@routes.add("DELETE", *PATHS, scopes=("delete:servers",), on="server")
+@routes.add(
+    "DELETE",
+    *PATHS,
+    scopes=("delete:servers",),
+    on="server",
+    takes="StopServer",
+    gives={202: schemas.EMPTY, 204: schemas.EMPTY},
+)
 def stop(ctx: Context, name: str, server_name: str = "") -> Any:
     """Stop a server: 204 when it is stopped in time, 202 while it is stopping."""
     _user, server, row = _find(ctx, name, server_name)
@@ -315,14 +347,21 @@ def _ending(ctx: Context, server: Server) -> dict[str, Any]:
     }
 
 
-@routes.add("GET", *ENDING_PATHS, scopes=("access:servers",), on="server")
+@routes.add("GET", *ENDING_PATHS, scopes=("access:servers",), on="server", gives={200: "Ending"})
 def ending(ctx: Context, name: str, server_name: str = "") -> Any:
     """Say when a server is stopped as idle, and until when it could be kept now."""
     _user, server, _row = _find(ctx, name, server_name)
     return ctx.json(_ending(ctx, server))
 
 
-@routes.add("POST", *ENDING_PATHS, scopes=("access:servers",), on="server")
+@routes.add(
+    "POST",
+    *ENDING_PATHS,
+    scopes=("access:servers",),
+    on="server",
+    gives={200: "Ending"},
+    fails=(409,),
+)
 def keep(ctx: Context, name: str, server_name: str = "") -> Any:
     """Keep a server for a while that is stopped soon. Raises Conflict where it cannot be."""
     _user, server, _row = _find(ctx, name, server_name)
@@ -337,9 +376,11 @@ def keep(ctx: Context, name: str, server_name: str = "") -> Any:
 
 @routes.add(
     "GET",
-    *(f"{path.rstrip('/')}/progress" for path in PATHS if path != PATHS[1]),
+    *(f"{path}/progress" for path in PATHS),
     scopes=("read:servers",),
     on="server",
+    gives={200: schemas.EVENTS},
+    fails=(400, 503),
 )
 def progress(ctx: Context, name: str, server_name: str = "") -> Any:
     """Stream the events of a start, to its end, as server-sent events."""

@@ -17,7 +17,7 @@ from .. import scopes as scope_table
 from ..errors import BadRequest, ConfigError, Conflict, NotFound, ProxyError, RequestError
 from ..models import Service
 from ..scopes import ALL
-from . import shapes
+from . import schemas, shapes
 from .api_base import check_body
 from .context import Context
 from .routing import SOME, Routes
@@ -70,7 +70,7 @@ def _find(ctx: Context, name: str) -> Service | None:
         return Service.get_or_none(Service.name == name)
 
 
-@routes.add("GET", "api/services", scopes=("list:services",), on=SOME)
+@routes.add("GET", "api/services", scopes=("list:services",), on=SOME, gives={200: "Services"})
 def list_services(ctx: Context) -> Any:
     """List services, by name."""
     held = ctx.caller.scopes.filters("list:services")
@@ -90,6 +90,7 @@ def list_services(ctx: Context) -> Any:
     "api/services/<service_name>",
     scopes=("read:services", "read:services:name", "read:roles:services"),
     on="service",
+    gives={200: "Service"},
 )
 def get_service(ctx: Context, service_name: str) -> Any:
     """Describe a service."""
@@ -99,7 +100,15 @@ def get_service(ctx: Context, service_name: str) -> Any:
     return ctx.json(service_model(ctx, row))
 
 
-@routes.add("POST", "api/services/<service_name>", scopes=("admin:services",), on="service")
+@routes.add(
+    "POST",
+    "api/services/<service_name>",
+    scopes=("admin:services",),
+    on="service",
+    takes="CreateService",
+    gives={201: "Service"},
+    fails=(409,),
+)
 def create_service(ctx: Context, service_name: str) -> Any:
     """Make an external service: a name with a token, a URL or an OAuth client."""
     data = ctx.json_value()
@@ -138,7 +147,14 @@ def _check_scopes(ctx: Context, data: dict[str, Any]) -> None:
         )
 
 
-@routes.add("DELETE", "api/services/<service_name>", scopes=("admin:services",), on="service")
+@routes.add(
+    "DELETE",
+    "api/services/<service_name>",
+    scopes=("admin:services",),
+    on="service",
+    gives={200: schemas.EMPTY},
+    fails=(405,),
+)
 def delete_service(ctx: Context, service_name: str) -> Any:
     """Delete a service that was made here."""
     row = _find(ctx, service_name)

@@ -22,7 +22,7 @@ from ..accounts import fingerprint
 from ..errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
 from ..models import Group, GroupMember, Share, ShareCode, User
 from ..models import Server as ServerRow
-from . import shapes
+from . import schemas, shapes
 from .api_base import check_texts, page_bounds, paged
 from .api_groups import find_group
 from .context import Context
@@ -200,27 +200,38 @@ def grant(row: ServerRow, receiver: User | Group, names: list[str]) -> int:
 SHARES = ("api/shares/<name>/", "api/shares/<name>/<server_name>")
 
 
-@routes.add("GET", "api/shares/<name>", scopes=("read:shares",), on="user")
+@routes.add(
+    "GET",
+    "api/shares/<name>",
+    scopes=("read:shares",),
+    on="user",
+    query=schemas.PAGES,
+    gives={200: "Shares"},
+)
 def list_shares_of_owner(ctx: Context, name: str) -> Any:
     """List everything that a user shares."""
     owner = _owner(ctx, name)
     return _page(ctx, _shares(ServerRow.user == owner), _share_model)
 
 
-@routes.add("GET", *SHARES, scopes=("read:shares",), on="server")
+@routes.add(
+    "GET", *SHARES, scopes=("read:shares",), on="server", query=schemas.PAGES, gives={200: "Shares"}
+)
 def list_shares(ctx: Context, name: str, server_name: str = "") -> Any:
     """List with whom a server is shared."""
     row = _server(ctx, name, server_name)
     return _page(ctx, _shares(Share.server == row), _share_model)
 
 
-@routes.add("POST PATCH DELETE", "api/shares/<name>", scopes=("shares",), on="user")
+@routes.add("POST PATCH DELETE", "api/shares/<name>", scopes=("shares",), on="user", fails=(405,))
 def no_server_named(ctx: Context, name: str) -> Any:
     """Refuse to change all shares of a user at once."""
     raise MethodNotAllowed("Method Not Allowed", headers={"Allow": "GET"})
 
 
-@routes.add("POST", *SHARES, scopes=("shares",), on="server")
+@routes.add(
+    "POST", *SHARES, scopes=("shares",), on="server", takes="ShareWith", gives={200: "Share"}
+)
 def share(ctx: Context, name: str, server_name: str = "") -> Any:
     """Share a server with a user or a group."""
     body = _fields(ctx, "user", "group", "scopes")
@@ -240,7 +251,9 @@ def share(ctx: Context, name: str, server_name: str = "") -> Any:
     return ctx.json(_share_model(ctx, made))
 
 
-@routes.add("PATCH", *SHARES, scopes=("shares",), on="server")
+@routes.add(
+    "PATCH", *SHARES, scopes=("shares",), on="server", takes="ShareWith", gives={200: "ShareLeft"}
+)
 def unshare(ctx: Context, name: str, server_name: str = "") -> Any:
     """Take scopes, or all of them, from a user or group; answers with what is left."""
     body = _fields(ctx, "user", "group", "scopes")
@@ -261,7 +274,7 @@ def unshare(ctx: Context, name: str, server_name: str = "") -> Any:
     return ctx.json(_share_model(ctx, left) if left else {})
 
 
-@routes.add("DELETE", *SHARES, scopes=("shares",), on="server")
+@routes.add("DELETE", *SHARES, scopes=("shares",), on="server", gives={204: schemas.EMPTY})
 def unshare_all(ctx: Context, name: str, server_name: str = "") -> Any:
     """Share a server with nobody any more."""
     row = _server(ctx, name, server_name)
@@ -273,7 +286,14 @@ def unshare_all(ctx: Context, name: str, server_name: str = "") -> Any:
 # -- what is shared with somebody ------------------------------------------------------------
 
 
-@routes.add("GET", "api/users/<name>/shared", scopes=("read:users:shares",), on="user")
+@routes.add(
+    "GET",
+    "api/users/<name>/shared",
+    scopes=("read:users:shares",),
+    on="user",
+    query=schemas.PAGES,
+    gives={200: "Shares"},
+)
 def shared_with_user(ctx: Context, name: str) -> Any:
     """List what is shared with a user, also through groups."""
     user = _owner(ctx, name)
@@ -281,7 +301,14 @@ def shared_with_user(ctx: Context, name: str) -> Any:
     return _page(ctx, _shares((Share.user == user) | Share.group.in_(groups)), _share_model)
 
 
-@routes.add("GET", "api/groups/<group_name>/shared", scopes=("read:groups:shares",), on="group")
+@routes.add(
+    "GET",
+    "api/groups/<group_name>/shared",
+    scopes=("read:groups:shares",),
+    on="group",
+    query=schemas.PAGES,
+    gives={200: "Shares"},
+)
 def shared_with_group(ctx: Context, group_name: str) -> Any:
     """List what is shared with a group."""
     group = find_group(ctx, group_name)
@@ -304,25 +331,27 @@ _USER_SHARE = tuple(f"api/users/<name>/shared/{pair}" for pair in _PAIR)
 _GROUP_SHARE = tuple(f"api/groups/<group_name>/shared/{pair}" for pair in _PAIR)
 
 
-@routes.add("GET", *_USER_SHARE, scopes=("read:users:shares",), on="user")
+@routes.add("GET", *_USER_SHARE, scopes=("read:users:shares",), on="user", gives={200: "Share"})
 def user_share(ctx: Context, name: str, owner: str, shared_name: str = "") -> Any:
     """Describe what a user has on one server."""
     return ctx.json(_share_model(ctx, _one_share(ctx, "user", name, owner, shared_name)))
 
 
-@routes.add("DELETE", *_USER_SHARE, scopes=("users:shares",), on="user")
+@routes.add("DELETE", *_USER_SHARE, scopes=("users:shares",), on="user", gives={204: schemas.EMPTY})
 def leave_user_share(ctx: Context, name: str, owner: str, shared_name: str = "") -> Any:
     """Give up what a user has on one server."""
     return _give_up(ctx, _one_share(ctx, "user", name, owner, shared_name))
 
 
-@routes.add("GET", *_GROUP_SHARE, scopes=("read:groups:shares",), on="group")
+@routes.add("GET", *_GROUP_SHARE, scopes=("read:groups:shares",), on="group", gives={200: "Share"})
 def group_share(ctx: Context, group_name: str, owner: str, shared_name: str = "") -> Any:
     """Describe what a group has on one server."""
     return ctx.json(_share_model(ctx, _one_share(ctx, "group", group_name, owner, shared_name)))
 
 
-@routes.add("DELETE", *_GROUP_SHARE, scopes=("groups:shares",), on="group")
+@routes.add(
+    "DELETE", *_GROUP_SHARE, scopes=("groups:shares",), on="group", gives={204: schemas.EMPTY}
+)
 def leave_group_share(ctx: Context, group_name: str, owner: str, shared_name: str = "") -> Any:
     """Give up what a group has on one server."""
     return _give_up(ctx, _one_share(ctx, "group", group_name, owner, shared_name))
@@ -339,27 +368,48 @@ def _give_up(ctx: Context, share: Share) -> Any:
 CODES = ("api/share-codes/<name>/", "api/share-codes/<name>/<server_name>")
 
 
-@routes.add("GET", "api/share-codes/<name>", scopes=("read:shares",), on="user")
+@routes.add(
+    "GET",
+    "api/share-codes/<name>",
+    scopes=("read:shares",),
+    on="user",
+    query=schemas.PAGES,
+    gives={200: "ShareCodes"},
+)
 def list_codes_of_owner(ctx: Context, name: str) -> Any:
     """List all share codes of a user's servers."""
     owner = _owner(ctx, name)
     return _page(ctx, _codes(ServerRow.user == owner), _code_model)
 
 
-@routes.add("GET", *CODES, scopes=("read:shares",), on="server")
+@routes.add(
+    "GET",
+    *CODES,
+    scopes=("read:shares",),
+    on="server",
+    query=schemas.PAGES,
+    gives={200: "ShareCodes"},
+)
 def list_codes(ctx: Context, name: str, server_name: str = "") -> Any:
     """List the share codes of a server; never the codes themselves."""
     row = _server(ctx, name, server_name)
     return _page(ctx, _codes(ShareCode.server == row), _code_model)
 
 
-@routes.add("POST DELETE", "api/share-codes/<name>", scopes=("shares",), on="user")
+@routes.add("POST DELETE", "api/share-codes/<name>", scopes=("shares",), on="user", fails=(405,))
 def no_server_named_for_codes(ctx: Context, name: str) -> Any:
     """Refuse to change all share codes of a user at once."""
     raise MethodNotAllowed("Method Not Allowed", headers={"Allow": "GET"})
 
 
-@routes.add("POST", *CODES, scopes=("shares",), on="server")
+@routes.add(
+    "POST",
+    *CODES,
+    scopes=("shares",),
+    on="server",
+    takes="CreateShareCode",
+    gives={200: "NewShareCode"},
+)
 def make_code(ctx: Context, name: str, server_name: str = "") -> Any:
     """Make a share code; the answer is the only place that shows it."""
     body = _fields(ctx, "scopes", "expires_in")
@@ -388,7 +438,14 @@ def make_code(ctx: Context, name: str, server_name: str = "") -> Any:
     return ctx.json(_code_model(ctx, made) | shown)
 
 
-@routes.add("DELETE", *CODES, scopes=("shares",), on="server")
+@routes.add(
+    "DELETE",
+    *CODES,
+    scopes=("shares",),
+    on="server",
+    query=("code", "id"),
+    gives={204: schemas.EMPTY},
+)
 def delete_codes(ctx: Context, name: str, server_name: str = "") -> Any:
     """Delete one share code, named by itself or by its id, or all of a server's."""
     row = _server(ctx, name, server_name)

@@ -18,7 +18,7 @@ from .. import scopes as scope_table
 from ..errors import AuthError, BadRequest, Forbidden, MinihubError, NotFound, RequestError
 from ..logs import safe
 from ..models import OAuthClient, Token, User
-from . import shapes
+from . import schemas, shapes
 from .api_base import check_texts
 from .context import Context
 from .handler import HandlerView
@@ -144,14 +144,24 @@ def revoke_token(ctx: Context, user: User, token_id: str) -> None:
 # -- REST ------------------------------------------------------------------------------------
 
 
-@routes.add("GET", "api/users/<name>/tokens", scopes=("read:tokens",), on="user")
+@routes.add(
+    "GET", "api/users/<name>/tokens", scopes=("read:tokens",), on="user", gives={200: "Tokens"}
+)
 def list_tokens(ctx: Context, name: str) -> Any:
     """List a user's tokens."""
     user = _owner(ctx, name)
     return ctx.json({"api_tokens": [_model(ctx, *pair) for pair in _tokens(ctx, user)]})
 
 
-@routes.add("POST", "api/users/<name>/tokens", access=Access.PUBLIC, xsrf=False)
+@routes.add(
+    "POST",
+    "api/users/<name>/tokens",
+    access=Access.PUBLIC,
+    xsrf=False,
+    takes="CreateToken",
+    gives={201: "NewToken"},
+    fails=(403,),
+)
 def new_token(ctx: Context, name: str) -> Any:
     """Make a token; the answer is the only place that shows it.
 
@@ -233,13 +243,25 @@ def _by_password(ctx: Context, data: Any) -> Caller:
     return ctx.site.identity.of_user(user)
 
 
-@routes.add("GET", "api/users/<name>/tokens/<token_id>", scopes=("read:tokens",), on="user")
+@routes.add(
+    "GET",
+    "api/users/<name>/tokens/<token_id>",
+    scopes=("read:tokens",),
+    on="user",
+    gives={200: "Token"},
+)
 def one_token(ctx: Context, name: str, token_id: str) -> Any:
     """Describe one token."""
     return ctx.json(_model(ctx, *_find(ctx, _owner(ctx, name), token_id)))
 
 
-@routes.add("DELETE", "api/users/<name>/tokens/<token_id>", scopes=("tokens",), on="user")
+@routes.add(
+    "DELETE",
+    "api/users/<name>/tokens/<token_id>",
+    scopes=("tokens",),
+    on="user",
+    gives={204: schemas.EMPTY},
+)
 def delete_token(ctx: Context, name: str, token_id: str) -> Any:
     """Revoke one token."""
     revoke_token(ctx, _owner(ctx, name), token_id)

@@ -18,6 +18,7 @@ from ..errors import BadRequest, Conflict, Forbidden, NotFound
 from ..models import Server as ServerRow
 from ..models import User
 from ..scopes import ALL
+from . import schemas
 from .api_base import (
     UserModels,
     check_body,
@@ -46,7 +47,14 @@ READ = (
 # -- lists -----------------------------------------------------------------------------------
 
 
-@routes.add("GET", "api/users", scopes=("list:users",), on=SOME)
+@routes.add(
+    "GET",
+    "api/users",
+    scopes=("list:users",),
+    on=SOME,
+    query=(*schemas.PAGES, "state", "name_filter", "sort", "include_stopped_servers"),
+    gives={200: "Users"},
+)
 def list_users(ctx: Context) -> Any:
     """List users, as pages for clients that ask for pages."""
     hub = ctx.site.hub
@@ -102,7 +110,14 @@ def _is_old_culler(ctx: Context) -> bool:
     return bare and ctx.caller.token is not None and (not agent or agent.startswith("Tornado/"))
 
 
-@routes.add("POST", "api/users", scopes=("admin:users",))
+@routes.add(
+    "POST",
+    "api/users",
+    scopes=("admin:users",),
+    takes="CreateUsers",
+    gives={201: "NewUsers"},
+    fails=(409,),
+)
 def create_users(ctx: Context) -> Any:
     """Create several users at once."""
     data = ctx.json_value()
@@ -172,7 +187,14 @@ def _groups_to_set(ctx: Context, user: User | None, data: dict[str, Any]) -> lis
 # -- one user --------------------------------------------------------------------------------
 
 
-@routes.add("GET", "api/users/<name>", scopes=READ, on="user")
+@routes.add(
+    "GET",
+    "api/users/<name>",
+    scopes=READ,
+    on="user",
+    query=("include_stopped_servers",),
+    gives={200: "User"},
+)
 def get_user(ctx: Context, name: str) -> Any:
     """Describe a user."""
     user = find_user(ctx, name)
@@ -182,7 +204,15 @@ def get_user(ctx: Context, name: str) -> Any:
     return ctx.json(model)
 
 
-@routes.add("POST", "api/users/<name>", scopes=("admin:users",), on="user")
+@routes.add(
+    "POST",
+    "api/users/<name>",
+    scopes=("admin:users",),
+    on="user",
+    takes="ChangeUser",
+    gives={201: "User"},
+    fails=(409,),
+)
 def create_user(ctx: Context, name: str) -> Any:
     """Create a user."""
     data = check_body(ctx.json_body() or {}, _KEYS, "user")
@@ -194,7 +224,15 @@ def create_user(ctx: Context, name: str) -> Any:
     return ctx.json(UserModels(ctx).one(users[0]), 201)
 
 
-@routes.add("PATCH", "api/users/<name>", scopes=("admin:users",), on="user")
+@routes.add(
+    "PATCH",
+    "api/users/<name>",
+    scopes=("admin:users",),
+    on="user",
+    takes="ChangeUser",
+    gives={200: "User"},
+    fails=(409,),
+)
 def change_user(ctx: Context, name: str) -> Any:
     """Rename a user, or change whether they are an admin, or their groups."""
     user = find_user(ctx, name)
@@ -218,7 +256,14 @@ def change_user(ctx: Context, name: str) -> Any:
     return ctx.json(UserModels(ctx).one(user))
 
 
-@routes.add("DELETE", "api/users/<name>", scopes=("delete:users",), on="user")
+@routes.add(
+    "DELETE",
+    "api/users/<name>",
+    scopes=("delete:users",),
+    on="user",
+    gives={204: schemas.EMPTY},
+    fails=(400,),
+)
 def delete_user(ctx: Context, name: str) -> Any:
     """Delete a user, after stopping their servers."""
     user = find_user(ctx, name)
@@ -229,13 +274,19 @@ def delete_user(ctx: Context, name: str) -> Any:
     return ctx.reply(b"", 204)
 
 
-@routes.add("POST", "api/users/<name>/admin-access", scopes=("servers",), on="user")
+@routes.add(
+    "POST",
+    "api/users/<name>/admin-access",
+    scopes=("servers",),
+    on="user",
+    gives={200: schemas.EMPTY},
+)
 def admin_access(ctx: Context, name: str) -> Any:
     """Tell whether admins may enter other people's servers; nothing else is needed for it."""
     if not ctx.site.options.admin_access:
         raise Forbidden("admin access to user servers disabled")
     find_user(ctx, name)
-    return ctx.reply(b"")
+    return ctx.reply(b"", content_type="application/json")
 
 
 # -- activity --------------------------------------------------------------------------------
@@ -247,7 +298,7 @@ def _moment(text: Any) -> datetime:
     try:
         moment = clock.parse(text if isinstance(text, str) else "")
     except (ValueError, IndexError, OverflowError) as error:
-        raise BadRequest(f"Not a valid timestamp: {str(text)[:60]!r}") from error
+        raise BadRequest(f"Not a valid timestamp: {repr(text)[:60]}") from error
     if moment > clock.utcnow() + timedelta(seconds=MAX_AHEAD_S):
         raise BadRequest(
             f"Rejecting activity from more than an hour in the future: {clock.isoformat(moment)}"
@@ -255,7 +306,14 @@ def _moment(text: Any) -> datetime:
     return moment
 
 
-@routes.add("POST", "api/users/<name>/activity", scopes=("users:activity",), on="user")
+@routes.add(
+    "POST",
+    "api/users/<name>/activity",
+    scopes=("users:activity",),
+    on="user",
+    takes="Activity",
+    gives={200: schemas.EMPTY},
+)
 def report_activity(ctx: Context, name: str) -> Any:
     """Take a report of when a user and their servers were active."""
     user = ctx.site.accounts.user(name)
@@ -272,16 +330,21 @@ def report_activity(ctx: Context, name: str) -> Any:
     with ctx.site.accounts.store.session():
         rows = ServerRow.select(ServerRow.name, ServerRow.id).where(ServerRow.user == user)
         ids = dict(rows.tuples())
+    own = _moment(body["last_activity"]) if body.get("last_activity") else None
     seen: dict[int, datetime] = {}
     for server_name, report in reports.items():
-        if server_name not in ids:
+        if server_name and server_name not in ids:
             raise BadRequest(f"No such server {server_name[:60]!r} for user {name}")
         if not isinstance(report, dict) or "last_activity" not in report:
             raise BadRequest(_SERVERS_FORM)
-        seen[ids[server_name]] = _moment(report["last_activity"])
+        moment = _moment(report["last_activity"])
+        if server_name in ids:  # everybody has a default server, even one that never ran
+            seen[ids[server_name]] = moment
+        elif not body.get("last_activity"):
+            own = moment
     activity = ctx.site.hub.activity
-    if body.get("last_activity"):
-        activity.user(user.id, _moment(body["last_activity"]), step_s=0)
+    if own is not None:
+        activity.user(user.id, own, step_s=0)
     for row_id, moment in seen.items():
         activity.server(row_id, user.id, moment, step_s=0)
     return ctx.reply(b"", content_type="application/json")

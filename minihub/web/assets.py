@@ -13,6 +13,7 @@ from typing import Any
 from .. import metrics
 from ..errors import NotFound
 from ..logs import safe
+from . import schemas
 from .context import Context
 from .rendering import StaticFile
 from .routing import Access, Routes
@@ -52,7 +53,9 @@ def logo(ctx: Context) -> Any:
     return _file(ctx, ctx.site.renderer.logo())
 
 
-@routes.add("GET", "health", "api/health", access=Access.PUBLIC, head=True)
+@routes.add(
+    "GET", "health", "api/health", access=Access.PUBLIC, head=True, gives={200: schemas.TEXT}
+)
 def health(ctx: Context) -> Any:
     """Say that the hub is up."""
     return ctx.reply(b"")

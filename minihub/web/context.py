@@ -400,7 +400,8 @@ class Context:
         response = self.reply(body, status, "application/json")
         if status == 200 and self.method in ("GET", "HEAD"):
             etag = f'"{hashlib.sha256(body).hexdigest()[:40]}"'
-            if etag in self.header("If-None-Match"):
+            known = self.header("If-None-Match")
+            if etag in known or known.strip() == "*":
                 response = bottle.HTTPResponse(b"", 304)
             response.set_header("ETag", etag)
         return response

@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import census, metrics
 from ..errors import Forbidden
+from . import schemas
 from .context import Context
 from .routing import Access, Routes
 
@@ -19,7 +20,9 @@ routes = Routes()
 SCOPE = "read:metrics"
 
 
-@routes.add("GET", "metrics", "api/metrics", access=Access.PUBLIC)
+@routes.add(
+    "GET", "metrics", "api/metrics", access=Access.PUBLIC, gives={200: schemas.TEXT}, fails=(403,)
+)
 def show(ctx: Context) -> Any:
     """Show all metrics, to those who may read them unless everybody may."""
     site = ctx.site

@@ -15,8 +15,8 @@ from typing import Any
 from .. import scopes as scope_table
 from ..errors import Forbidden
 from ..models import OAuthClient, Token
-from ..oauth import IDENTIFY_SCOPES, AuthorizationRequest, OAuthRedirect
-from . import cookies
+from ..oauth import AuthorizationRequest, OAuthRedirect
+from . import cookies, schemas
 from .context import Context
 from .routing import Access, Routes
 
@@ -41,7 +41,7 @@ def _is_own_server(ctx: Context, client: OAuthClient) -> bool:
 
 def _needed(client: OAuthClient) -> set[str]:
     """Return what every token for this client may do: know its owner, and enter."""
-    return {client.access, *IDENTIFY_SCOPES}
+    return {client.access, *scope_table.IDENTIFY}
 
 
 def _grantable(ctx: Context, asked: AuthorizationRequest) -> list[str]:
@@ -70,7 +70,13 @@ def _confirmed_before(ctx: Context, client: OAuthClient, scopes: list[str]) -> b
         return any(set(scopes) <= set(token.scopes) for token in held)
 
 
-@routes.add("GET POST", "api/oauth2/authorize", access=Access.PAGE)
+@routes.add(
+    "GET POST",
+    "api/oauth2/authorize",
+    access=Access.PAGE,
+    gives={200: schemas.HTML, 302: schemas.EMPTY},
+    fails=(400, 403),
+)
 def authorize(ctx: Context) -> Any:
     """Send a logged-in person back to a client with a code, after their consent if needed."""
     try:
@@ -122,7 +128,15 @@ def _consent(ctx: Context, client: OAuthClient, scopes: list[str]) -> Any:
     )
 
 
-@routes.add("POST", "api/oauth2/token", access=Access.PUBLIC, xsrf=False)
+@routes.add(
+    "POST",
+    "api/oauth2/token",
+    access=Access.PUBLIC,
+    xsrf=False,
+    takes="ExchangeCode",
+    gives={200: "OAuthToken"},
+    fails=(401,),
+)
 def token(ctx: Context) -> Any:
     """Exchange a code for a token; the client proves itself by its secret, not by a login."""
     raw = ctx.request.body.read().decode("utf-8", "replace")

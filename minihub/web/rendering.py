@@ -121,6 +121,8 @@ DEFAULTS: dict[str, Any] = {
     "spawner": None,  # object or dict: name, display_name
     "spawner_ready": False,
     "spawner_url": "",
+    # -- api.html --
+    "api": None,  # dict: url, version, groups, shapes, scopes
     # -- admin.html --
     "users": (),  # dicts: name, admin, groups, url, last_activity, servers
     "total_users": None,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import scopes as scope_table
@@ -65,6 +65,10 @@ class Route:
     ``scopes``: holding any one of them admits the caller, held for ``on``: a key of
     :data:`RESOURCES`, WHOLE or SOME. ``xsrf``: whether a browser's state-changing request must
     carry the form's secret. ``head``: whether HEAD is answered as GET is.
+
+    For the description of the API: ``takes`` names the schema of the body, ``query`` the parameters
+    of the query, ``gives`` the schema (or content type) of each answer that is not an error, and
+    ``fails`` the statuses of errors beyond those that every such route has.
     """
 
     method: str
@@ -75,6 +79,10 @@ class Route:
     on: str
     xsrf: bool
     head: bool
+    takes: str = ""
+    query: tuple[str, ...] = ()
+    gives: Mapping[int, str] = field(default_factory=dict)
+    fails: tuple[int, ...] = ()
 
 
 class Routes(list[Route]):
@@ -89,6 +97,10 @@ class Routes(list[Route]):
         on: str = WHOLE,
         xsrf: bool = True,
         head: bool | None = None,
+        takes: str = "",
+        query: tuple[str, ...] = (),
+        gives: Mapping[int, str] | None = None,
+        fails: tuple[int, ...] = (),
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Declare the decorated function for each of ``methods`` (``"GET POST"``) and paths.
 
@@ -103,8 +115,13 @@ class Routes(list[Route]):
         def register(handler: Callable[..., Any]) -> Callable[..., Any]:
             for method in methods.split():
                 for path in paths:
-                    allows_head = not path.startswith("api") if head is None else head
-                    self.append(Route(method, path, handler, access, scopes, on, xsrf, allows_head))
+                    is_api = f"{path}/".startswith("api/")
+                    allows_head = not is_api if head is None else head
+                    route = Route(
+                        method, path, handler, access, scopes, on, xsrf, allows_head,
+                        takes, query, gives or {}, fails,
+                    )  # fmt: skip
+                    self.append(route)
             return handler
 
         return register

@@ -28,6 +28,7 @@ _USER_KEYS = {
     "read:roles:users": frozenset({"kind", "name", "roles", "admin"}),
     "admin:auth_state": frozenset({"kind", "name", "auth_state"}),
 }  # fmt: skip
+ALL_USER_KEYS = frozenset().union(*_USER_KEYS.values())
 #: What everybody may know of themselves.
 OWN_KEYS = _USER_KEYS["read:users:name"] | _USER_KEYS["read:users:groups"]
 

@@ -117,6 +117,9 @@ class Site:
         self.slow_spawn_timeout_s = settings.slow_spawn_timeout_s
         self.slow_stop_timeout_s = settings.slow_stop_timeout_s
         self.user_redirect_limit = settings.user_redirect_limit
+        #: The routes there are, and the API's description of them once somebody has asked for it.
+        self.tables: tuple[Routes, ...] = ()
+        self.openapi: bytes | None = None
         self._headers = dict(settings.headers)
         self._report = settings.csp_report_uri or self.hub_prefix + "security/csp-report"
         #: The headers of every answer of the API.
@@ -235,7 +238,8 @@ class Site:
     def application(self, tables: Iterable[Routes]) -> Callable[..., Any]:
         """Return the WSGI application that serves the routes of all ``tables``."""
         app = bottle.Bottle(catchall=False)
-        for table in tables:
+        self.tables = tuple(tables)
+        for table in self.tables:
             for route in table:
                 app.route(self.hub_prefix + route.path, route.method, self._endpoint(route))
         elsewhere = _Elsewhere(app)

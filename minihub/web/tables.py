@@ -24,6 +24,7 @@ from . import (
     login,
     metrics_page,
     oauth_pages,
+    openapi,
     pages,
     preferences,
 )
@@ -41,6 +42,7 @@ ALL: tuple[Routes, ...] = tuple(
         api_shares,
         api_legacy,
         oauth_pages,
+        openapi,
         login,
         landing,
         pages,

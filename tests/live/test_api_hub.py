@@ -20,7 +20,8 @@ def test_token_learns_whose_it_is_and_what_it_may(world):
     model = narrow.call("GET", "/user").json()
     assert model == {
         "kind": "user", "name": name, "admin": False, "groups": ["club"], "user_info": None,
-        "scopes": [], "session_id": None, "token_id": model["token_id"],
+        "scopes": [f"read:users:groups!user={name}", f"read:users:name!user={name}"],
+        "session_id": None, "token_id": model["token_id"],
     }  # fmt: skip
     whole = world.as_user(name).call("GET", "/user").json()
     assert whole["token_id"].startswith("a") and whole["servers"] == {}

@@ -79,6 +79,11 @@ def test_both_paths_mean_the_default_server(world):
     name = world.new_user()
     assert world.boss.call("POST", f"/users/{name}/servers/").status_code == 201
     assert world.boss.call("GET", f"/users/{name}/server").json()["ready"]
+    progress = [
+        events(world.boss.get(f"/users/{name}/{path}/progress", stream=True))
+        for path in ("server", "servers/")
+    ]
+    assert progress[0] == progress[1] and progress[0][-1]["ready"]
     assert world.boss.call("DELETE", f"/users/{name}/servers/").status_code == 204
 
 

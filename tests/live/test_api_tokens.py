@@ -74,10 +74,17 @@ def test_wrong_token_is_not_made(world, body, message):
 def test_roles_stand_for_their_scopes(world):
     made = make(world.boss, "ada", {"roles": ["sharing"]})
     assert "shares!user=ada" in made["scopes"] and "servers!user=ada" not in made["scopes"]
-    assert make(world.boss, "ada", {"scopes": []})["scopes"] == []
-    nobody = world.caller(make(world.boss, "ada", {"scopes": []})["token"])
-    assert nobody.call("GET", "/user").json()["name"] == "ada"
-    assert nobody.call("GET", "/users/ada").status_code == 403
+
+
+def test_every_token_of_a_user_says_who_that_is(world):
+    made = make(world.boss, "ada", {"scopes": []})
+    assert made["scopes"] == ["read:users:groups!user=ada", "read:users:name!user=ada"]
+    bare = world.caller(made["token"])
+    assert bare.call("GET", "/user").json()["name"] == "ada"
+    shown = {"kind", "name", "admin", "groups", "user_info"}
+    assert set(bare.call("GET", "/users/ada").json()) == shown
+    assert bare.call("GET", "/users/bob").status_code == 404
+    assert bare.call("GET", "/users/ada/tokens").status_code == 403
 
 
 def test_nobody_gives_more_than_they_hold(world):

@@ -130,7 +130,7 @@ def test_rename_keeps_everything_but_the_name(world):
     assert response.json()["name"] == "after-it" and response.json()["groups"] == ["club"]
     assert world.boss.call("GET", f"/users/{old}").status_code == 404
     me = caller.call("GET", "/user?include_stopped_servers=1").json()
-    assert me["name"] == "after-it" and set(me["servers"]) == {"lab"}
+    assert me["name"] == "after-it" and set(me["servers"]) == {"", "lab"}
     assert caller.call("GET", "/users/after-it").status_code == 200
 
 
@@ -226,11 +226,16 @@ def test_list_without_paging_is_a_list(world, listed):
 
 
 def test_stopped_servers_are_shown_when_asked_for(world, listed):
-    for query, expected in (("1", {"lab"}), ("yes", {"lab"}), ("0", set()), ("False", set())):
+    everything = {"", "lab"}  # a default server has everybody, also one that never ran
+    for query, expected in (("1", everything), ("yes", everything), ("0", set()), ("False", set())):
         response = world.boss.call("GET", f"/users?{listed}&include_stopped_servers={query}")
         assert set(response.json()[1]["servers"]) == expected, query
     model = world.boss.call("GET", "/users/list-stop?include_stopped_servers").json()
-    assert set(model["servers"]["lab"]) == SERVER_KEYS and model["servers"]["lab"]["stopped"]
+    for one in model["servers"].values():
+        assert set(one) == SERVER_KEYS and one["stopped"]
+    partly = world.with_scopes("read:users", "read:servers!server=list-stop/lab")
+    model = partly.call("GET", "/users/list-stop?include_stopped_servers=1").json()
+    assert set(model["servers"]) == {"lab"}
 
 
 @pytest.mark.parametrize(
@@ -379,7 +384,7 @@ def test_activity_moves_forward_only(world):
         (None, "body must be a json dict"),
         ({}, "body must contain at least one of `last_activity` or `servers`"),
         ({"last_activity": "soon"}, "Not a valid timestamp: 'soon'"),
-        ({"last_activity": 3}, "Not a valid timestamp: '3'"),
+        ({"last_activity": 3}, "Not a valid timestamp: 3"),
         (
             {"last_activity": "2999-01-01T00:00:00Z"},
             "Rejecting activity from more than an hour in the future: 2999-01-01T00:00:00.000000Z",
@@ -394,6 +399,13 @@ def test_activity_moves_forward_only(world):
 def test_wrong_activity_is_named(world, body, message):
     response = world.boss.call("POST", "/users/ada/activity", body)
     assert response.status_code == 400 and response.json()["message"] == message
+
+
+def test_activity_of_a_server_that_never_ran_is_its_users(world):
+    name, when = world.new_user(), "2026-01-02T03:04:05.000000Z"
+    body = {"servers": {"": {"last_activity": when}}}
+    assert world.boss.call("POST", f"/users/{name}/activity", body).status_code == 200
+    assert world.boss.call("GET", f"/users/{name}").json()["last_activity"] == when
 
 
 def test_using_a_token_is_activity_of_its_user(world):
@@ -411,6 +423,7 @@ def test_unchanged_answer_is_not_sent_again(world):
     first = world.boss.call("GET", "/users/bob")
     again = world.boss.get("/users/bob", headers={"If-None-Match": first.headers["ETag"]})
     assert again.status_code == 304 and again.content == b""
+    assert world.boss.get("/users/bob", headers={"If-None-Match": "*"}).status_code == 304
     other = world.boss.get("/users/bob", headers={"If-None-Match": '"other"'})
     assert other.status_code == 200 and other.headers["ETag"] == first.headers["ETag"]
 

@@ -318,6 +318,41 @@ PAGES: dict[str, list[dict]] = {
         for name, filter_ in (("", ""), ("analysis", "server ben/analysis"))
     ],
     "logout.html": [{"user": None}, {"ask": True}],
+    "api.html": [
+        {
+            "api": {
+                "url": "/hub/api",
+                "version": "6.1.1",
+                "groups": {
+                    "users": [
+                        {
+                            "id": "get_users_name",
+                            "call": "GET /users/{name}",
+                            "summary": "Describe a user",
+                            "description": "Needs one of the scopes `read:users`.",
+                            "parameters": [
+                                {
+                                    "name": name,
+                                    "in": place,
+                                    "shape": "text",
+                                    "description": "The user's name.",
+                                }
+                                for name, place in (("name", "path"), ("sort", "query"))
+                            ],
+                            "bodies": [("application/json", "ChangeUser")],
+                            "answers": [("200", "OK", ["User"]), ("204", "No Content", [])],
+                        }
+                    ]
+                },
+                "shapes": [{"name": "User", "words": "Somebody.", "shape": "{name: text}"}],
+                "scopes": [
+                    {"name": "users", "words": "Read users.", "includes": ("read:users",)},
+                    {"name": "proxy", "words": "Read routes.", "includes": ()},
+                ],
+            }
+        },
+        {"user": None},
+    ],
     "admin.html": [
         {
             "users": [PERSON, make_person("ben@school.example", admin=False, servers=[])],
