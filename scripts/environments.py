@@ -21,6 +21,20 @@ OLDEST_PYTHON = (3, 10)
 
 #: What a user's server needs, and the programs of the ecosystem that the tests run.
 LAB = ("jupyterhub==6.1.1", "jupyterlab==4.6.6", "jupyterhub-idle-culler==2.0.0")
+#: A user's server as it was in 2017, with packages of its time as far as they still run.
+OLD = (
+    "notebook==6.5.7",
+    "tornado==6.6.1",
+    "jinja2==3.1.6",
+    "sqlalchemy==1.4.49",
+    "alembic==1.12.1",
+    "python-oauth2==1.1.1",
+    "pamela==1.2.0",
+    "requests",
+    "setuptools<81",
+)
+#: Asks for packages by versions that no longer install, so none are installed for its sake.
+OLD_HUB = "jupyterhub==0.8.0"
 #: The proxy that the built-in one stands in for, a program of node's.
 CHP = "configurable-http-proxy@5.3.0"
 #: What the browser tests look for barriers with.
@@ -34,15 +48,21 @@ LAB_SETTINGS = {
 
 
 def ensure(
-    name: str, requirements: tuple[str, ...] = (), *, python: str = sys.executable, extra: str = ""
+    name: str,
+    requirements: tuple[str, ...] = (),
+    *,
+    python: str = sys.executable,
+    extra: str = "",
+    alone: str = "",
 ) -> Path:
     """Return the ``bin`` directory of the environment ``.venv-NAME`` with these packages in it.
 
     ``python`` is the interpreter it is made with. With ``extra`` the checkout itself is installed,
-    editable, with that extra. Ends the program when it cannot be made, saying why.
+    editable, with that extra. ``alone`` is a package installed without what it
+    asks for. Ends the program when it cannot be made, saying why.
     """
     home = place() / f".venv-{name}"
-    wanted = "\n".join((python, _version(python), *requirements, extra))
+    wanted = "\n".join((python, _version(python), *requirements, extra, alone))
     if extra:
         wanted += (ROOT / "pyproject.toml").read_text()
     mark = home / "made-for"
@@ -61,6 +81,8 @@ def ensure(
     pip = [str(home / "bin" / "python"), "-m", "pip", "install", "-qq"]
     if subprocess.run([*pip, "--disable-pip-version-check", *packages]).returncode:
         sys.exit("pip could not install: " + " ".join(packages))
+    if alone and subprocess.run([*pip, "--no-deps", alone]).returncode:
+        sys.exit(f"pip could not install: {alone}")
     mark.write_text(digest)
     return home / "bin"
 
@@ -72,6 +94,11 @@ def ensure_lab() -> Path:
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps(LAB_SETTINGS))
     return directory
+
+
+def ensure_old() -> Path:
+    """Return the ``bin`` directory of an environment with JupyterHub 0.8.0's server."""
+    return ensure("old", OLD, python=public_python(), alone=OLD_HUB)
 
 
 def ensure_chp() -> Path:

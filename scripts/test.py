@@ -37,11 +37,13 @@ def main() -> int:
     _install_programs()
     tools = environments.ensure("test", python=environments.public_python(), extra="test")
     lab = environments.ensure_lab()
+    old = environments.ensure_old()
     chp = environments.ensure_chp()
     python = str(tools / "python")
     environment = os.environ | {
         "MINIHUB_TEST_LAB_BIN": str(lab),
         "MINIHUB_TEST_CHP": str(chp),
+        "MINIHUB_TEST_OLD_BIN": str(old),
         "MINIHUB_PYZ": str(PYZ),
     }
     # Waiting is most of what the tests do: more at once than there are cores. A file stays with

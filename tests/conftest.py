@@ -45,6 +45,15 @@ def lab_bin() -> Path:
 
 
 @pytest.fixture(scope="session")
+def old_bin() -> Path:
+    """Where jupyterhub-singleuser 0.8.0 is: ``$MINIHUB_TEST_OLD_BIN``, or .venv-old."""
+    place = Path(os.environ.get("MINIHUB_TEST_OLD_BIN", ROOT / ".venv-old" / "bin"))
+    if not (place / "jupyterhub-singleuser").exists():
+        pytest.skip(f"no JupyterHub 0.8.0 at {place}; scripts/test.py installs one")
+    return place
+
+
+@pytest.fixture(scope="session")
 def chp() -> Path:
     """The node program configurable-http-proxy: in ``$MINIHUB_TEST_CHP``, or in .cache/chp."""
     made = ROOT / ".cache" / "chp" / "node_modules" / ".bin"

@@ -10,7 +10,7 @@ Threads: built once, then used by all of waitress's threads.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -274,13 +274,20 @@ class Site:
                     _note_others_work(ctx, args, response)
             except MinihubError as error:
                 if error.status >= 500:
-                    log.error("%s %s: %s", ctx.method, safe(ctx.path), error)
+                    log.error(
+                        "%s %s: %s",
+                        ctx.method,
+                        safe(_without_secrets(ctx.path, route, args)),
+                        error,
+                    )
                 response = self.error(ctx, error)
             except bottle.HTTPError as error:  # a body too large or malformed
                 message = str(error.body or HTTPStatus(error.status_code).phrase)
                 response = self.error(ctx, _Refused(message, error.status_code))
             except Exception:
-                log.exception("%s %s failed", ctx.method, safe(ctx.path))
+                log.exception(
+                    "%s %s failed", ctx.method, safe(_without_secrets(ctx.path, route, args))
+                )
                 response = self.error(ctx, MinihubError("an unexpected error"))
             ctx.finish(response)
             took_s = clock.monotonic() - began
@@ -296,7 +303,7 @@ class Site:
                     "%s %s %s (%s@%s) %.1fms",
                     response.status_code,
                     ctx.method,
-                    safe(ctx.path),
+                    safe(_without_secrets(ctx.path, route, args)),
                     ctx.caller.name if ctx.caller else "",
                     safe(ctx.remote_ip),
                     took_s * 1000,
@@ -339,6 +346,20 @@ def _as_utf8(environ: dict[str, Any]) -> None:
         if name.startswith(("HTTP_", "CONTENT_TYPE")) and not value.isascii():
             text = value.encode("latin-1").decode("utf-8", "replace")
             environ[name] = text.encode().decode("latin-1")
+
+
+#: Parts of paths that are secrets, and so not for the log.
+_SECRETS = ("token", "value")
+
+
+def _without_secrets(path: str, route: Route, args: Mapping[str, str]) -> str:
+    """Return a path without the tokens and cookies that old clients write into it."""
+    if not any(f"<{name}>" in route.path for name in _SECRETS):
+        return path
+    shown = route.path
+    for name, value in args.items():
+        shown = shown.replace(f"<{name}>", "…" if name in _SECRETS else value)
+    return path.partition("/hub/")[0] + "/hub/" + shown
 
 
 class _Refused(RequestError):
