@@ -80,6 +80,9 @@ def test_named_servers_tokens_and_errors(hub, new_person):
     )
     assert answer.status == 200 and answer.json()["name"] == "ada"
     ada.look("page-token-new")
+    ada.open("/hub/account")
+    ada.sees("This browser")
+    ada.look("page-account")
     ada.open("/hub/nowhere", status=404)
     ada.look("page-404")
 
@@ -92,14 +95,14 @@ def test_admin_page_and_consent_to_enter_somebody_elses_server(hub, new_person):
     ada.wait_path("/user/ada/.*")
     admin.open("/hub/home")
     admin.log_in("root-admin", PASSWORD)
-    admin.page.get_by_role("link", name="Admin").click()
+    admin.page.get_by_role("link", name="Admin", exact=True).click()
     admin.sees("ada")
     expect(admin.page.locator('[data-live="memory:ada/"]')).to_contain_text("MB")
     admin.look("page-admin")
     admin.page.get_by_role("link", name="ada", exact=True).click()
     admin.sees("Delete this user")
     admin.look("page-admin-user")
-    admin.page.get_by_role("link", name="Log ada").click()
+    admin.page.get_by_role("link", name="Log ada", exact=True).click()
     admin.sees("Log of the server of ada")
     admin.look("page-log")
     for path, name in (("cull", "Idle servers"), ("audit", "Audit list")):
@@ -248,6 +251,28 @@ def test_start_that_takes_long_is_watched_and_cancelled(misbehaving_hub, new_per
     person.page.get_by_role("button", name="Cancel").click()
     person.wait_path("/hub/home")
     expect(person.page.get_by_role("link", name="Start my server")).to_be_visible()
+
+
+def test_profile_is_chosen_before_the_start(tmp_path, new_person):
+    profiles = [
+        {"name": "Small", "description": "For most courses: 1 GB of memory.", "mem_limit": "1G"},
+        {"name": "Large", "description": "For big data: 4 GB of memory.", "mem_limit": "4G"},
+    ]
+    hub = HubProcess(tmp_path / "hub", {"Spawner": {"profiles": profiles}}).wait_ready()
+    person = new_person(hub)
+    person.open("/hub/home")
+    person.log_in("ada", "pw")
+    person.wait_path("/hub/home")
+    person.page.click("#start")
+    person.sees("For big data")
+    person.look("page-profiles")
+    person.page.get_by_role("radio", name="Large").check(force=True)
+    person.page.get_by_role("button", name="Start").click()
+    person.wait_path("/user/ada/.*")
+    person.open("/hub/home")
+    person.sees("4 GB")
+    person.look("page-home-use")
+    assert hub.stop() == 0, hub.text
 
 
 def test_stop_that_takes_long_is_watched(misbehaving_hub, new_person):
