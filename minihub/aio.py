@@ -21,6 +21,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import clock
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -36,12 +38,23 @@ _loop: asyncio.AbstractEventLoop | None = None
 _thread: threading.Thread | None = None
 
 
-def call(fn: Callable[..., Any], *args: Any, timeout_s: float | None = None, **kwargs: Any) -> Any:
+#: Called in a thread of :func:`call`'s own before it ends, to close what it may have opened.
+at_thread_end: list[Callable[[], None]] = []
+
+
+def call(
+    fn: Callable[..., Any],
+    *args: Any,
+    timeout_s: float | None = None,
+    late: Callable[[], Any] | None = None,
+    **kwargs: Any,
+) -> Any:
     """Return what ``fn(*args, **kwargs)`` returns, or what it comes to when awaited.
 
-    A plain function runs in the caller's thread and cannot be interrupted: ``timeout_s`` (seconds,
-    None for no limit) bounds the waiting for an awaitable only. A coroutine runs on the loop's
-    thread.
+    ``timeout_s`` (seconds, None for no limit) bounds the waiting. A coroutine runs on the loop's
+    thread. A plain function runs in the caller's thread or, when it is not ours and there is a
+    limit, in a thread of its own: it cannot be interrupted, but nobody waits for it any longer.
+    ``late`` is called when such a function, given up, returns after all.
 
     Raises TimeoutError when the time is over; the coroutine is cancelled then. Raises RuntimeError
     when called with an awaitable on the loop's own thread, which would wait for itself, and when
@@ -51,10 +64,70 @@ def call(fn: Callable[..., Any], *args: Any, timeout_s: float | None = None, **k
     if getattr(fn, "__tornado_coroutine__", False):
         # tornado's own decorator makes futures, and wants the loop it is called in for that.
         return _wait_for(_called_inside(fn, args, kwargs), timeout_s)
-    result = fn(*args, **kwargs)
+    if timeout_s is not None and not _is_ours(fn) and threading.current_thread() is not _thread:
+        began = clock.monotonic()
+        result = _Bounded(fn, args, kwargs).result(timeout_s, late)
+        timeout_s = max(0.001, timeout_s - (clock.monotonic() - began))
+    else:
+        result = fn(*args, **kwargs)
     if not inspect.isawaitable(result):
         return result
     return _wait_for(result, timeout_s)
+
+
+def _is_ours(fn: Callable[..., Any]) -> bool:
+    """Return whether a function, a method or a callable object is minihub's own.
+
+    Coroutine functions need no thread either: what they return is awaited.
+    """
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    if inspect.iscoroutinefunction(fn):
+        return True
+    fn = getattr(fn, "__func__", fn)
+    module = getattr(fn, "__module__", None) or type(fn).__module__
+    return module.partition(".")[0] == "minihub"
+
+
+class _Bounded:
+    """A call in a daemon thread of its own."""
+
+    def __init__(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        self._work = functools.partial(fn, *args, **kwargs)
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._late: Callable[[], Any] | None = None
+        name = getattr(fn, "__name__", type(fn).__name__)
+        threading.Thread(target=self._run, name=f"call-{name}", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._work()
+        except BaseException as error:  # it is the caller's to handle
+            self._error = error
+        with self._lock:
+            self._done.set()
+            late = self._late
+        try:
+            if late is not None:
+                late()
+        except Exception:
+            log.exception("After a call that was given up")
+        for close in at_thread_end:
+            close()
+
+    def result(self, timeout_s: float, late: Callable[[], Any] | None) -> Any:
+        """Return or raise what the function does. Raises TimeoutError."""
+        self._done.wait(timeout_s)
+        with self._lock:
+            if not self._done.is_set():
+                self._late = late
+                raise TimeoutError(f"no result within {timeout_s:g} s")
+        if self._error is not None:
+            raise self._error
+        return self._value
 
 
 async def _called_inside(fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:

@@ -36,6 +36,7 @@ from . import (
     logs,
     machine,
     metrics,
+    orphans,
     ownerlink,
     roles,
     scopes,
@@ -193,6 +194,7 @@ def _start(
         statsd=_statsd(options),
     )
     proxy.public_port = options.port
+    orphans.end_proxies(state_dir)
     if proxy.should_start and not aio.call(proxy.adopt) and options.port:
         with _bind(options.ip, options.port, "JupyterHub.port"):
             pass  # free; the proxy takes it in a moment
@@ -206,6 +208,8 @@ def _start(
     hub, accounts, authenticator = build_hub(options, loaded, info, proxy)
     stack.callback(hub.store.close)
     stack.callback(aio.close)
+    aio.at_thread_end.append(hub.store.close_thread)
+    stack.callback(aio.at_thread_end.clear)
     nobody = _nobodys_spawner(hub)
     if isinstance(nobody, SimpleLocalProcessSpawner) and not nobody.can_start:
         raise ConfigError(NO_SANDBOX)
@@ -216,6 +220,7 @@ def _start(
     people.load_groups(options.load_groups)
     hub.services.load(people.load_token_owners(options.api_tokens))
     hub.roles.load(people.load_members(role_specs), managed=authenticator.manage_roles)
+    orphans.end(state_dir, orphans.SERVER, hub.rows.tidy(), "a server")
     parts = _parts(options, hub, state_dir, stack)
     http = HTTPServer(_web(options, hub, accounts, cleanup, parts), listener)
     http.start()

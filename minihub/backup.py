@@ -35,7 +35,7 @@ from .options import JupyterHub
 #: What backups are called in a directory of them; no other file there is ever deleted.
 NAME = re.compile(r"minihub-backup-\d{4}-\d\d-\d\d-\d{6}\.tar\.gz")
 #: Files of the state directory that belong to the running hub, or that it can make anew.
-VOLATILE = frozenset({"lock", "hub-port", "proxy.json", "proxy.new", "proxy.pid"})
+VOLATILE = frozenset({"lock", "hub-id", "hub-port", "proxy.json", "proxy.new", "proxy.pid"})
 #: Columns of secrets: rows that are nothing without one are deleted, others lose it.
 _ROWS_OF = "hashed"
 _EMPTIED = ("auth_state", "password", "secret")

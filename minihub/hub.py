@@ -289,7 +289,7 @@ class Hub:
         if self.auth_states.enabled:
             spawner.run_hook("auth_state_hook", self.auth_states.load(server.user_id))
         spawner.take_user_options()
-        aio.call(self.authenticator.pre_spawn_start, person, spawner)
+        spawner.in_time(self.authenticator.pre_spawn_start, person, spawner)
         spawner.run_hook("pre_spawn_hook")
         self.promises.give(server, spawner.mem_guarantee)
         self._go_on(server)
@@ -397,15 +397,20 @@ class Hub:
         if spawner is not None:
             person = spawner.user
             steps += [
-                ("process", lambda: aio.call(spawner.stop, now=now)),
+                ("process", lambda: aio.call(spawner.stop, now=now, timeout_s=_ladder_s(spawner))),
                 ("hook", lambda: spawner.run_hook("post_stop_hook")),
-                ("session", lambda: aio.call(self.authenticator.post_spawn_stop, person, spawner)),
+                (
+                    "session",
+                    lambda: self._in_time(
+                        spawner, self.authenticator.post_spawn_stop, person, spawner
+                    ),
+                ),
             ]
         steps.append(("rows", lambda: self.rows.clean(server)))
         for what, step in steps:
             try:
                 step()
-            except MinihubError as error:
+            except (MinihubError, TimeoutError) as error:
                 log.error("Stopping %s, its %s: %s", server.full_name, what, error)
                 if what == "rows":
                     self._unclean.append(server)
@@ -530,7 +535,7 @@ class Hub:
         for server in self._left_running():
             log.warning("Stopping server %s, which is about to be forgotten", server.full_name)
             try:
-                aio.call(server.spawner.stop)
+                aio.call(server.spawner.stop, timeout_s=_ladder_s(server.spawner))
             except Exception:  # a spawner may be anybody's
                 log.exception("Stopping %s", server.full_name)
         self.store.open(reset=True)
@@ -550,11 +555,15 @@ class Hub:
             for server in servers:
                 self.stop_server(server, why="the hub stops")
             for server in servers:
-                spawner = server.spawner
-                ladder = getattr(spawner, "stop_timeout_s", 60.0) if spawner else 60.0
-                server.wait_settled(ladder + STOP_GRACE_S)
+                ladder = _ladder_s(server.spawner)
+                server.wait_settled(ladder)
                 if server.ready:  # it had been pending check
                     self.stop_server(server, why="the hub stops")
-                if not server.wait_settled(ladder + STOP_GRACE_S):
+                if not server.wait_settled(ladder):
                     log.error("Server %s is still pending %s", server.full_name, server.pending)
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ladder_s(spawner: Spawner | None) -> float:
+    """Return how long it may take to stop a server, with something to spare."""
+    return getattr(spawner, "stop_timeout_s", 60.0) + STOP_GRACE_S

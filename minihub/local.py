@@ -27,7 +27,7 @@ from typing import Any
 
 from traitlets import Dict, Enum, Int, List, TraitError, Unicode, default, validate
 
-from . import aio, confinement, cpu, landlock, process, runtime, warmpool, warmstart
+from . import aio, confinement, cpu, landlock, orphans, process, runtime, warmpool, warmstart
 from .errors import ExitedEarly, SpawnError
 from .filenames import file_name
 from .ports import free_port
@@ -294,6 +294,7 @@ class LocalProcessSpawner(Spawner):
             "log_path": self.log_path,
             "launch": launch,
             "timeout_s": self.start_timeout,
+            "marker": orphans.new_marker(self.hub.state_dir, orphans.SERVER),
         }
         found = warmstart.start(self, argv, **given)
         if found is not None:

@@ -416,6 +416,18 @@ class Process:
         return {one for one in living if self._is_running(one)}
 
 
+def find_marked(owner: str) -> dict[str, Process]:
+    """Return the oldest living process for each marker that begins with ``owner``."""
+    found = {}
+    for marker, bearers in _table.look().bearers.items():
+        if marker.startswith(owner):
+            living = [_identity(one) for one in bearers if _is_living(one)]
+            if living:
+                oldest = min(living, key=lambda one: one.create_time)
+                found[marker] = adopt(oldest, marker)
+    return found
+
+
 def find_members(processes: Iterable[Process]) -> list[set[psutil.Process]]:
     """Return the living members of each of these, by one look at all processes."""
     look = _table.look()

@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote, urlsplit
 from traitlets import Bool, Dict, Enum, Int, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
-from . import clock, process, proxyfacts, runtime, tokens
+from . import clock, orphans, process, proxyfacts, runtime, tokens
 from .addresses import ALL_ADDRESSES, in_url
 from .errors import ConfigError, ProxyError
 from .options_later import split_url
@@ -324,6 +324,7 @@ class ConfigurableHTTPProxy(Proxy):
                 cwd=os.getcwd(),
                 log_path=self.log_path,
                 launch=process.LaunchSpec(umask=self.command_umask),
+                marker=orphans.new_marker(self.place.state_dir, orphans.PROXY),
             )
         except process.CommandNotFound as error:
             raise ConfigError(

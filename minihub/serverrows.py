@@ -114,6 +114,21 @@ class ServerRows:
             delete_clients(mine)
             ServerRow.delete().where(mine).execute()
 
+    def tidy(self) -> set[str]:
+        """Take away what a killed hub left of servers that do not run: their tokens.
+
+        Returns the markers of the processes of those that may run. Only while nothing starts.
+        """
+        stopped = ServerRow.select(ServerRow.id).where(ServerRow.target.is_null())
+        clients = ServerRow.select(ServerRow.oauth_client).where(
+            ServerRow.target.is_null(), ServerRow.oauth_client.is_null(False)
+        )
+        with self._store.transaction():
+            Token.delete().where(Token.server.in_(stopped)).execute()
+            Token.delete().where(Token.oauth_client.in_(clients)).execute()
+            rows = list(ServerRow.select(ServerRow.state).where(ServerRow.target.is_null(False)))
+        return {row.state.get("marker", "") for row in rows if row.state}
+
     def left_running(self) -> Iterator[tuple[Server, User, dict[str, Any]]]:
         """Yield each server that had not stopped when the last hub ended, its user, its state."""
         with self._store.session():

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import clock, process, scopes, tokens
+from . import clock, orphans, process, scopes, tokens
 from .accounts import Accounts
 from .errors import ConfigError, MinihubError
 from .filenames import file_name
@@ -126,6 +126,7 @@ class Runner:
             cwd=self.spec.cwd or self._hub.state_dir.parent,
             log_path=path,
             launch=self.spec.launch_spec(),
+            marker=orphans.new_marker(self._hub.state_dir, orphans.SERVICE),
         )
         try:
             process.private_directory(self._note.parent)
@@ -362,6 +363,7 @@ class ServiceRunner:
     def start(self) -> None:
         """Start managed services, and begin to check that services can be reached."""
         end_left_over(self.info)
+        orphans.end_services(self.info.state_dir)
         for runner in self.runners.values():
             runner.start()
         if self.options.service_check_interval > 0:

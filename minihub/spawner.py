@@ -444,12 +444,25 @@ class Spawner(LoggingConfigurable):
             return aio.call(fn, *args, timeout_s=self.start_timeout)
         except MinihubError:
             raise
+        except TimeoutError as error:
+            raise SpawnTimeout(
+                f"{what} did not end within {self.start_timeout} s (Spawner.start_timeout)."
+            ) from error
         except Exception as error:  # it is somebody else's code
             self.log.exception("%s of server %s%s", what, self.user.name, self._slash_name)
             said = words_of(error)
             if said == str(error):  # nothing that is meant for users
                 said = f"{what} failed: {said or type(error).__name__}"
             raise SpawnError(said) from error
+
+    def in_time(self, fn: CallableType[..., Any], *args: Any) -> Any:
+        """Return what somebody else's method returns. Raises SpawnTimeout after start_timeout."""
+        try:
+            return aio.call(fn, *args, timeout_s=self.start_timeout)
+        except TimeoutError as error:
+            raise SpawnTimeout(
+                f"{fn.__name__} did not end within {self.start_timeout} s (Spawner.start_timeout)."
+            ) from error
 
     @property
     def _slash_name(self) -> str:
@@ -512,7 +525,10 @@ class Spawner(LoggingConfigurable):
         Raises SpawnTimeout after ``start_timeout``, else SpawnError for whatever ``start`` raised.
         """
         try:
-            where = aio.call(self.start, timeout_s=self.start_timeout)
+            # What starts after it was given up is ended again.
+            where = aio.call(
+                self.start, timeout_s=self.start_timeout, late=lambda: aio.call(self.stop, now=True)
+            )
         except TimeoutError as error:
             raise SpawnTimeout(
                 Text(

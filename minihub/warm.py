@@ -424,9 +424,10 @@ class WarmParent:
         log_path: str | os.PathLike[str],
         launch: process.LaunchSpec,
         timeout_s: float,
+        marker: str = "",
     ) -> process.Process:
         """Start a server as :func:`process.start` does. Raises NotWarm; none is left then."""
-        marker = process.new_marker()
+        marker = marker or process.new_marker()
         description = process.describe(argv, env=env, cwd=cwd, launch=launch, marker=marker)
         process.private_directory(Path(log_path).parent)
         with self._lock:

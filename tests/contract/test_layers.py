@@ -88,6 +88,7 @@ LAYERS = {
     "minihub.server": 3,
     "minihub.registry": 3,
     "minihub.spawner": 3,
+    "minihub.orphans": 3,
     "minihub.local": 3,
     "minihub.proxies": 3,
     "minihub.proxyclient": 2,

@@ -1,0 +1,351 @@
+"""Servers that misbehave end in a reason on the page: no process, no row, no route is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from harness import gone, python_config, until
+
+MARKER = "MINIHUB_SERVER_ID"
+SETTINGS = {
+    "Spawner": {"start_timeout": 3, "http_timeout": 3},
+    "LocalProcessSpawner": {"interrupt_timeout": 1, "term_timeout": 1, "kill_timeout": 5},
+}
+
+
+def marked(hub) -> list[psutil.Process]:
+    """Return every process that bears a marker of this hub's servers, whoever its parent is."""
+    own = (hub.state_dir / "hub-id").read_text().strip()
+    assert own
+    found = []
+    for one in psutil.process_iter():
+        try:
+            env = one.environ()
+            if f"{hub.directory}" in env.get("HOME", "") and env.get(MARKER):
+                if one.status() != psutil.STATUS_ZOMBIE:
+                    found.append(one)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def nothing_left(hub, name: str = "ada") -> bool:
+    """Return whether nothing of the user's server is left anywhere."""
+    rows = hub.rows(
+        "SELECT target, started, state FROM servers JOIN users ON user_id = users.id"
+        " WHERE users.name = ?",
+        name,
+    )
+    tokens = hub.rows("SELECT 1 FROM api_tokens WHERE server_id IS NOT NULL")
+    return (
+        not marked(hub)
+        and all(row == (None, None, "{}") for row in rows)
+        and not tokens
+        and set(hub.routes()) == {"/"}
+    )
+
+
+def script(text: str) -> dict:
+    """Return a configuration whose servers are this program."""
+    head = "import os, signal, subprocess, sys, time\n"
+    command = [sys.executable, "-c", head + text]
+    return {**SETTINGS, "Spawner": {**SETTINGS["Spawner"], "cmd": command}}
+
+
+#: Programs, and what the page says of each.
+FAULTS = {
+    "never listens": ("time.sleep(600)", "did not answer within"),
+    "exits at once": ("print('I give up'); sys.exit(7)", "exit code 7"),
+    "is killed": ("os.kill(os.getpid(), 9)", "SIGKILL"),
+    "ignores signals": (
+        "[signal.signal(n, signal.SIG_IGN) for n in (2, 15)]\ntime.sleep(600)",
+        "did not answer within",
+    ),
+    "forks away": (
+        "subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        "pid = os.fork()\n"
+        "if not pid:\n"
+        "    os.setsid()\n"
+        "    if os.fork(): os._exit(0)\n"
+        "    [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]\n"
+        "    time.sleep(600)\n"
+        "time.sleep(600)",
+        "did not answer within",
+    ),
+    "leaves a child and exits": (
+        "subprocess.Popen(['sleep', '600'], start_new_session=True)\nsys.exit(3)",
+        "exit code 3",
+    ),
+    "talks nonsense": (
+        "import socket\nfrom urllib.parse import urlsplit\n"
+        "port = urlsplit(os.environ['JUPYTERHUB_SERVICE_URL']).port\n"
+        "s = socket.create_server(('127.0.0.1', port))\n"
+        "while True: c, _ = s.accept(); c.sendall(b'\\x00\\xff' * 99); c.close()",
+        "did not answer within",
+    ),
+    "accepts and is silent": (
+        "import socket\nfrom urllib.parse import urlsplit\n"
+        "port = urlsplit(os.environ['JUPYTERHUB_SERVICE_URL']).port\n"
+        "s = socket.create_server(('127.0.0.1', port)); kept = []\n"
+        "while True: kept.append(s.accept())",
+        "did not answer within",
+    ),
+    "fills its log": (
+        "end = time.time() + 30\nwhile time.time() < end: os.write(1, b'x' * 99 + b'\\n')",
+        "did not answer within",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_start_that_goes_wrong_says_why_and_leaves_nothing(start_hub, fault):
+    program, told = FAULTS[fault]
+    hub = start_hub(script(program))
+    browser = hub.browser("ada")
+    browser.get("/hub/spawn/ada")
+    page = until(lambda: (p := browser.get("/hub/spawn-pending/ada").text) and told in p and p, 30)
+    assert "Traceback" not in page
+    until(lambda: nothing_left(hub), 20)
+    logs = hub.state_dir / "logs" / "ada.log"
+    assert logs.stat().st_mode & 0o777 == 0o600
+    # The next start is as good as the first.
+    assert browser.get("/hub/home").status_code == 200
+    assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text
+
+
+@pytest.mark.parametrize("mode", ["", "stubborn"])
+def test_cancelled_start_leaves_nothing(start_hub, mode):
+    hub = start_hub({**SETTINGS, "Spawner": {
+        "start_timeout": 60, "http_timeout": 60,
+        "cmd": [sys.executable, "-c", "import signal, time\n"
+                + ("[signal.signal(n, signal.SIG_IGN) for n in (2, 15)]\n" if mode else "")
+                + "time.sleep(600)"]}})  # fmt: skip
+    browser = hub.browser("ada")
+    browser.get("/hub/spawn/ada")
+    until(lambda: marked(hub))
+    browser.submit("/hub/stop/ada", {}, page="/hub/home")
+    until(lambda: nothing_left(hub), 20)
+
+
+def test_running_server_that_closes_its_port_can_be_stopped(start_hub):
+    hub = start_hub(SETTINGS)
+    browser = hub.browser("ada")
+    browser.start_server("ada")
+    pid = browser.follow("/user/ada/").json()["pid"]
+    os.kill(pid, signal.SIGSTOP)  # it answers nothing, and no SIGINT or SIGTERM either
+    browser.submit("/hub/stop/ada", {}, page="/hub/home")
+    until(lambda: nothing_left(hub), 20)
+    assert gone(pid)
+
+
+def test_server_killed_while_it_runs_is_noticed(start_hub):
+    hub = start_hub({**SETTINGS, "Spawner": {"poll_interval": 1}})
+    browser = hub.browser("ada")
+    browser.start_server("ada")
+    hub.server_process("ada").kill()
+    until(lambda: nothing_left(hub), 20)
+    assert browser.get("/hub/home").status_code == 200
+
+
+def test_server_that_floods_the_activity_api_harms_nobody(start_hub):
+    """500 reports as fast as one can send them."""
+    hub = start_hub(SETTINGS)
+    browser = hub.browser("ada")
+    browser.start_server("ada")
+    token = hub.server_process("ada").environ()["JUPYTERHUB_API_TOKEN"]
+    slowest = 0.0
+    body = {"servers": {"": {"last_activity": "2026-01-01T00:00:00.000000Z"}}}
+    for number in range(500):
+        answer = hub.api("users/ada/activity", token, "POST", json=body)
+        assert answer.status_code in (200, 429)
+        if number % 50 == 0:
+            began = time.monotonic()
+            assert browser.get("/hub/home").status_code == 200
+            slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 5
+    # Nobody reports for another.
+    assert hub.api("users/root-admin/activity", token, "POST", json=body).status_code in (403, 404)
+    wild = {"servers": {"": {"last_activity": "9999-12-31T23:59:59Z"}}}
+    assert hub.api("users/ada/activity", token, "POST", json=wild).status_code < 500
+    big = {"servers": {str(n): {"last_activity": "x"} for n in range(10000)}}
+    assert 400 <= hub.api("users/ada/activity", token, "POST", json=big).status_code < 500
+    assert "Traceback" not in hub.text
+
+
+# -- code of others that hangs -----------------------------------------------------------------
+
+HANGING = {
+    "pre_spawn_hook": "c.Spawner.pre_spawn_hook = lambda spawner: time.sleep(600)",
+    "environment": "c.Spawner.environment = {'X': lambda spawner: time.sleep(600)}",
+    "start": "class Mine(SimpleLocalProcessSpawner):\n"
+    "    def start(self): time.sleep(600)\n"
+    "c.JupyterHub.spawner_class = Mine",
+    "coroutine": "import asyncio\n"
+    "class Mine(SimpleLocalProcessSpawner):\n"
+    "    async def start(self): await asyncio.sleep(600)\n"
+    "c.JupyterHub.spawner_class = Mine",
+    "authenticator": "from jupyterhub.auth import DummyAuthenticator\n"
+    "class Mine(DummyAuthenticator):\n"
+    "    def pre_spawn_start(self, user, spawner): time.sleep(600)\n"
+    "c.JupyterHub.authenticator_class = Mine",
+}
+
+
+@pytest.mark.parametrize("place", HANGING)
+def test_code_that_hangs_holds_no_server_pending_for_ever(start_hub, tmp_path, place):
+    head = "import time\nfrom jupyterhub.spawner import SimpleLocalProcessSpawner\n"
+    hub = start_hub(**python_config(tmp_path / "here", head + HANGING[place], SETTINGS))
+    browser = hub.browser("ada")
+    browser.get("/hub/spawn/ada")
+    until(lambda: "within 3 s" in browser.get("/hub/spawn-pending/ada").text, 20)
+    until(lambda: nothing_left(hub), 20)
+    began = time.monotonic()
+    assert hub.stop() == 0 and time.monotonic() - began < 20
+    assert "Traceback" not in hub.text, hub.text
+
+
+def test_stop_and_poll_that_hang_do_not_hold_the_hub(start_hub, tmp_path):
+    lines = (
+        "import time\nfrom jupyterhub.spawner import SimpleLocalProcessSpawner\n"
+        "class Mine(SimpleLocalProcessSpawner):\n"
+        "    stop_timeout_s = 1\n"
+        "    def stop(self, now=False): time.sleep(600)\n"
+        "c.JupyterHub.spawner_class = Mine\n"
+        "c.Spawner.post_stop_hook = lambda spawner: time.sleep(600)\n"
+    )
+    hub = start_hub(**python_config(tmp_path / "here", lines, SETTINGS))
+    browser = hub.browser("ada")
+    browser.start_server("ada")
+    browser.submit("/hub/stop/ada", {}, page="/hub/home")
+    # It could not be stopped, and says so: running again, not pending for ever.
+    hub.wait_text("Stopping ada/, its process: ", 30)
+    until(lambda: 'id="stop"' in browser.get("/hub/home").text, 30)
+    for one in marked(hub):
+        one.kill()
+
+
+def test_start_that_comes_too_late_is_ended(start_hub, tmp_path):
+    lines = (
+        "import time\nfrom jupyterhub.spawner import SimpleLocalProcessSpawner\n"
+        "class Mine(SimpleLocalProcessSpawner):\n"
+        "    def start(self):\n"
+        "        time.sleep(5)\n"
+        "        return super().start()\n"
+        "c.JupyterHub.spawner_class = Mine\n"
+    )
+    hub = start_hub(**python_config(tmp_path / "here", lines, SETTINGS))
+    browser = hub.browser("ada")
+    browser.get("/hub/spawn/ada")
+    until(lambda: "within 3 s" in browser.get("/hub/spawn-pending/ada").text, 20)
+    hub.wait_text("Server ada: pid", 15)
+    until(lambda: nothing_left(hub), 20)
+
+
+# -- what a killed hub leaves ------------------------------------------------------------------
+
+LATE = """
+import os, time
+from jupyterhub.spawner import SimpleLocalProcessSpawner
+
+class Mine(SimpleLocalProcessSpawner):
+    def get_state(self):
+        if self._process is not None and not os.path.exists("was-killed"):
+            open("was-killed", "w").close()
+            os.kill(os.getpid(), 9)  # the process runs, and no row knows of it
+        return super().get_state()
+
+if not os.path.exists("was-killed"):
+    c.Spawner.cmd = ["sleep", "600"]  # unlike a server it does not end without its hub
+    c.Spawner.args = []
+c.JupyterHub.spawner_class = Mine
+c.JupyterHub.cleanup_servers = False
+c.JupyterHub.cleanup_proxy = False
+"""
+
+
+def test_server_that_no_row_knows_is_ended_by_the_next_hub(start_hub, tmp_path):
+    hub = start_hub(**python_config(tmp_path / "here", LATE))
+    hub.browser("ada").get("/hub/spawn/ada")
+    assert hub.process.wait(20) == -signal.SIGKILL
+    (orphan,) = marked(hub)
+    secret = orphan.environ()["JUPYTERHUB_API_TOKEN"]
+    again = start_hub(directory=hub.directory, defaults={})
+    again.wait_text(f"Ending a server that a killed hub left without a note: pid {orphan.pid}")
+    until(lambda: nothing_left(again))
+    assert gone(orphan.pid) and again.api("user", secret).status_code == 403
+    browser = again.browser("ada")
+    browser.start_server("ada")  # and the next one is known
+    assert len(marked(again)) == 1
+    again.stop()
+    third = start_hub(directory=hub.directory, defaults={})
+    assert "without a note" not in third.text[len(again.text) :]
+    assert len(marked(third)) == 1
+    for one in marked(third):
+        one.kill()
+
+
+def test_proxy_that_no_note_knows_is_ended_by_the_next_hub(start_hub):
+    keep = {"JupyterHub": {"cleanup_servers": False, "cleanup_proxy": False}}
+    hub = start_hub(keep)
+    pid = hub.proxy()["pid"]
+    hub.kill()
+    (hub.state_dir / "proxy.json").unlink()  # as if it had been killed just before it was written
+    again = start_hub(keep, directory=hub.directory)
+    again.wait_text("Ending a proxy that a killed hub left without a note")
+    assert gone(pid) and again.proxy()["pid"] != pid
+
+
+def test_copy_of_the_directory_ends_nothing_of_the_first_hub(start_hub, tmp_path):
+    hub = start_hub()
+    browser = hub.browser("ada")
+    browser.start_server("ada")
+    shutil.copytree(hub.directory, tmp_path / "copy", ignore=shutil.ignore_patterns("lock"))
+    (tmp_path / "copy" / "minihub-data" / "proxy.json").unlink()
+    for name in ("jupyterhub.sqlite", "jupyterhub.sqlite-wal", "jupyterhub.sqlite-shm"):
+        (tmp_path / "copy" / name).unlink(missing_ok=True)
+    start_hub(directory=tmp_path / "copy")
+    assert browser.follow("/user/ada/").json()["visitor"]["name"] == "ada"
+    assert len(marked(hub)) == 1
+
+
+@pytest.mark.parametrize("whose", ["server", "proxy"])
+def test_stranger_with_an_old_process_id_is_never_signalled(start_hub, whose):
+    """After a reboot the ids of servers and proxy are other programs'."""
+    keep = {"JupyterHub": {"cleanup_servers": False, "cleanup_proxy": False}}
+    hub = start_hub(keep)
+    browser = hub.browser("ada")
+    browser.start_server("ada")
+    server, proxy = hub.server_process("ada"), psutil.Process(hub.proxy()["pid"])
+    hub.kill()
+    server.kill()
+    proxy.kill()
+    until(lambda: gone(server.pid) and gone(proxy.pid))
+    time.sleep(1.5)  # creation times are compared to the second
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        if whose == "server":
+            with sqlite3.connect(hub.directory / "jupyterhub.sqlite") as db:
+                ((state,),) = db.execute("SELECT state FROM servers").fetchall()
+                state = json.loads(state) | {"pid": stranger.pid}
+                db.execute("UPDATE servers SET state = ?", (json.dumps(state),))
+            db.close()
+        else:
+            note = hub.state_dir / "proxy.json"
+            note.write_text(json.dumps(json.loads(note.read_text()) | {"pid": stranger.pid}))
+        again = start_hub(keep, directory=hub.directory)
+        assert "Server ada/ has ended while the hub was away" in again.text
+        assert stranger.poll() is None
+        until(lambda: nothing_left(again))
+        assert again.stop() == 0 and stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
