@@ -420,14 +420,8 @@ class Hub:
 
     def clean_again(self) -> None:
         """Clean the rows that could not be written when their servers stopped."""
-
-        def is_back(server: Server) -> bool:
-            # No lock: it must be taken before the store, and this is one look at a dictionary.
-            other = self._servers.get(server.user_id, server.name)
-            return other is not None and other is not server and other.active
-
         while self._unclean:
-            self.rows.clean(self._unclean[0], unless=is_back)
+            self.rows.clean(self._unclean[0], unless=self._servers.has_newer)
             self._unclean.popleft()
 
     def remove_server(self, server: Server) -> None:

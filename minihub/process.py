@@ -420,11 +420,9 @@ def find_marked(owner: str) -> dict[str, Process]:
     """Return the oldest living process for each marker that begins with ``owner``."""
     found = {}
     for marker, bearers in _table.look().bearers.items():
-        if marker.startswith(owner):
-            living = [_identity(one) for one in bearers if _is_living(one)]
-            if living:
-                oldest = min(living, key=lambda one: one.create_time)
-                found[marker] = adopt(oldest, marker)
+        living = [identity_of(one.pid) for one in bearers if marker.startswith(owner)]
+        if living:
+            found[marker] = adopt(min(living, key=lambda one: one.create_time), marker)
     return found
 
 

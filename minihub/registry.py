@@ -41,3 +41,11 @@ class Registry:
         mine.pop(name, None)
         if not mine:
             self._by_user.pop(user_id, None)
+
+    def has_newer(self, server: Server) -> bool:
+        """Return whether another run of the same server is here and active.
+
+        May be called without the lock of whoever has the registry: it is one look.
+        """
+        other = self.get(server.user_id, server.name)
+        return other is not None and other is not server and other.active

@@ -152,6 +152,7 @@ class Pool:
         log_path: str | os.PathLike[str],
         launch: process.LaunchSpec,
         timeout_s: float,
+        marker: str = "",
     ) -> process.Process:
         """Start a server from the plan's parent. Raises NotWarm, with nothing left behind."""
         self.ask_for(plan)
@@ -170,7 +171,13 @@ class Pool:
                 raise NotWarm("its packages have changed")
             parent.judge(argv, env)
             started = parent.start_server(
-                argv, env=env, cwd=cwd, log_path=log_path, launch=launch, timeout_s=timeout_s
+                argv,
+                env=env,
+                cwd=cwd,
+                log_path=log_path,
+                launch=launch,
+                timeout_s=timeout_s,
+                marker=marker,
             )
         except NotWarm:
             if entry is not None:
