@@ -128,6 +128,9 @@ def rounds(count: int, directory: Path, seed: int, say: Callable[[str], None]) -
         ]
         for writer in writers:
             writer.start()
+        enough = truth.number + WRITERS
+        while truth.number < enough and time.monotonic() - started < 60:
+            time.sleep(0.01)
         time.sleep(chance.uniform(0.02, 0.6))
         hub.kill()
         stopping.set()
@@ -138,8 +141,8 @@ def rounds(count: int, directory: Path, seed: int, say: Callable[[str], None]) -
             say(f"{number + 1} rounds, {len(truth.made)} users")
     assert hub is not None
     hub = HubProcess(directory, CONFIG).wait_ready(60)
-    sample = chance.sample(sorted(set(truth.tokens) & truth.made), min(20, len(truth.made)))
-    for name in sample:
+    with_token = sorted(set(truth.tokens) & truth.made)
+    for name in chance.sample(with_token, min(20, len(with_token))):
         assert hub.api("user", truth.tokens[name]).json()["name"] == name
     proxy = hub.proxy()["pid"]
     assert hub.stop() == 0
