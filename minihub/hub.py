@@ -401,9 +401,7 @@ class Hub:
                 ("hook", lambda: spawner.run_hook("post_stop_hook")),
                 (
                     "session",
-                    lambda: self._in_time(
-                        spawner, self.authenticator.post_spawn_stop, person, spawner
-                    ),
+                    lambda: spawner.in_time(self.authenticator.post_spawn_stop, person, spawner),
                 ),
             ]
         steps.append(("rows", lambda: self.rows.clean(server)))

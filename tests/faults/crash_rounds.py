@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import requests
-from harness import HubProcess, gone
+from harness import HubProcess, gone, until
 
 from minihub import sqlitefiles
 
@@ -148,7 +148,7 @@ def rounds(count: int, directory: Path, seed: int, say: Callable[[str], None]) -
     assert hub.stop() == 0
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(proxy).kill()
-    assert gone(proxy) or psutil.Process(proxy).wait(10) is not None
+    until(lambda: gone(proxy))
     return {
         "rounds": count,
         "seed": seed,

@@ -120,6 +120,7 @@ def test_start_that_goes_wrong_says_why_and_leaves_nothing(start_hub, fault):
     # The next start is as good as the first.
     assert browser.get("/hub/home").status_code == 200
     assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text
+    assert "Stopping ada/, its" not in hub.text, hub.text
 
 
 @pytest.mark.parametrize("mode", ["", "stubborn"])
