@@ -165,3 +165,36 @@ def test_either_can_be_awaited_and_does_not_hold_up_the_loop():
     doubled, thread = aio.call(Custom().work, 3)
     assert doubled == 6
     assert thread not in ("minihub-asyncio", threading.current_thread().name)
+
+
+def test_plain_function_of_others_is_given_up_and_what_comes_late_is_told(monkeypatch):
+    release, late, ended = threading.Event(), threading.Event(), threading.Event()
+    monkeypatch.setattr(aio, "at_thread_end", [ended.set])
+
+    def theirs():
+        return release.wait(30)
+
+    with pytest.raises(TimeoutError, match="no result within 0.05 s"):
+        aio.call(theirs, timeout_s=0.05, late=late.set)
+    assert not late.is_set()
+    release.set()
+    assert late.wait(5) and ended.wait(5)
+
+
+def test_plain_function_of_others_in_time_gives_its_result_or_error():
+    def theirs(one, *, two):
+        if two == 0:
+            raise KeyError("two")
+        return one / two
+
+    assert aio.call(theirs, 4, two=2, timeout_s=5) == 2
+    with pytest.raises(KeyError):
+        aio.call(theirs, 4, two=0, timeout_s=5)
+
+
+def test_function_of_ours_stays_in_the_callers_thread_with_a_limit_too():
+    assert aio._is_ours(aio.close) and not aio._is_ours(test_log_of_names)
+
+
+def test_log_of_names():
+    assert aio.log.name == "minihub.aio"

@@ -369,7 +369,7 @@ def test_hook_that_never_ends_is_given_up_after_start_timeout():
 
         await asyncio.sleep(60)
 
-    with pytest.raises(SpawnError, match="Spawner.pre_spawn_hook failed: no result within 1 s"):
+    with pytest.raises(SpawnError, match="Spawner.pre_spawn_hook did not end within 1 s"):
         make(pre_spawn_hook=hook, start_timeout=1).run_hook("pre_spawn_hook")
 
 
