@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-from . import aio, clock, limits, metrics
+from . import aio, clock, deadline, limits, metrics
 from .accounts import Accounts
 from .activity import Activity
 from .audit import Audit
@@ -289,7 +289,7 @@ class Hub:
         if self.auth_states.enabled:
             spawner.run_hook("auth_state_hook", self.auth_states.load(server.user_id))
         spawner.take_user_options()
-        spawner.in_time(self.authenticator.pre_spawn_start, person, spawner)
+        _in_time(spawner, self.authenticator.pre_spawn_start, person)
         spawner.run_hook("pre_spawn_hook")
         self.promises.give(server, spawner.mem_guarantee)
         self._go_on(server)
@@ -401,7 +401,7 @@ class Hub:
                 ("hook", lambda: spawner.run_hook("post_stop_hook")),
                 (
                     "session",
-                    lambda: spawner.in_time(self.authenticator.post_spawn_stop, person, spawner),
+                    lambda: _in_time(spawner, self.authenticator.post_spawn_stop, person),
                 ),
             ]
         steps.append(("rows", lambda: self.rows.clean(server)))
@@ -559,3 +559,8 @@ class Hub:
 def _ladder_s(spawner: Spawner | None) -> float:
     """Return how long it may take to stop a server, with something to spare."""
     return getattr(spawner, "stop_timeout_s", 60.0) + STOP_GRACE_S
+
+
+def _in_time(spawner: Spawner, method: Callable[..., Any], person: UserInfo) -> Any:
+    """Return what a method of the authenticator's does. Raises SpawnTimeout."""
+    return deadline.in_time(method.__name__, spawner.start_timeout, method, person, spawner)

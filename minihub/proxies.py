@@ -1,8 +1,7 @@
 """The hub's side of the proxy: starting it, watching it, telling it the routes.
 
 Rules of this file: it knows processes, and routes as text; which routes there should be is decided
-in :mod:`minihub.hubroutes`. Routespecs are ``/path/`` or, with host
-routing, ``host/path/``, always with a final slash.
+in :mod:`minihub.hubroutes`. Routespecs are ``/path/`` or ``host/path/``, with a final slash.
 
 Threads: any thread may call the route methods.
 One thread, started by :meth:`ConfigurableHTTPProxy.start`, watches the process: its end is seen at

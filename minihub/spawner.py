@@ -39,7 +39,7 @@ from traitlets import (
 )
 from traitlets.config import LoggingConfigurable
 
-from . import aio, clock, profiles, readiness, serverenv
+from . import aio, clock, deadline, profiles, readiness, serverenv
 from .errors import ExitedEarly, MinihubError, SpawnError, SpawnTimeout, words_of
 from .hookinfo import GroupInfo, HubInfo, UserInfo
 from .overrides import (
@@ -441,28 +441,15 @@ class Spawner(LoggingConfigurable):
         Raises SpawnError for whatever it raises.
         """
         try:
-            return aio.call(fn, *args, timeout_s=self.start_timeout)
+            return deadline.in_time(what, self.start_timeout, fn, *args)
         except MinihubError:
             raise
-        except TimeoutError as error:
-            raise SpawnTimeout(
-                f"{what} did not end within {self.start_timeout} s (Spawner.start_timeout)."
-            ) from error
         except Exception as error:  # it is somebody else's code
             self.log.exception("%s of server %s%s", what, self.user.name, self._slash_name)
             said = words_of(error)
             if said == str(error):  # nothing that is meant for users
                 said = f"{what} failed: {said or type(error).__name__}"
             raise SpawnError(said) from error
-
-    def in_time(self, fn: CallableType[..., Any], *args: Any) -> Any:
-        """Return what somebody else's method returns. Raises SpawnTimeout after start_timeout."""
-        try:
-            return aio.call(fn, *args, timeout_s=self.start_timeout)
-        except TimeoutError as error:
-            raise SpawnTimeout(
-                f"{fn.__name__} did not end within {self.start_timeout} s (Spawner.start_timeout)."
-            ) from error
 
     @property
     def _slash_name(self) -> str:
@@ -525,10 +512,7 @@ class Spawner(LoggingConfigurable):
         Raises SpawnTimeout after ``start_timeout``, else SpawnError for whatever ``start`` raised.
         """
         try:
-            # What starts after it was given up is ended again.
-            where = aio.call(
-                self.start, timeout_s=self.start_timeout, late=lambda: aio.call(self.stop, now=True)
-            )
+            where = deadline.start(self)
         except TimeoutError as error:
             raise SpawnTimeout(
                 Text(

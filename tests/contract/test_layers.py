@@ -89,6 +89,7 @@ LAYERS = {
     "minihub.registry": 3,
     "minihub.spawner": 3,
     "minihub.orphans": 3,
+    "minihub.deadline": 3,
     "minihub.local": 3,
     "minihub.proxies": 3,
     "minihub.proxyclient": 2,
