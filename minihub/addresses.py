@@ -7,6 +7,7 @@ Threads: any; pure functions of the options.
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -56,6 +57,33 @@ def public_urls(options: JupyterHub, port: int) -> list[str]:
     if options.ip not in ALL_ADDRESSES:
         return [nearest]
     return [nearest, *(bound_url(options, port, host) for host in machine.lan_addresses())]
+
+
+def invitations(options: JupyterHub, port: int, seen: str = "") -> list[str]:
+    """Return the URLs of the site to tell people who sit elsewhere, the likeliest first.
+
+    This machine's addresses are looked up anew each time: a laptop moves. ``seen`` is the origin
+    (``scheme://host[:port]``) under which somebody reaches the hub right now; unless that is this
+    machine to itself it works for others too. Empty where nobody else can reach the hub.
+    """
+    known = public_url(options)
+    if known:
+        return [known]
+    found = []
+    if seen and not _is_loopback(urlsplit(seen).hostname or ""):
+        found.append(seen + options.base_url)
+    if options.ip in ALL_ADDRESSES:
+        found += [bound_url(options, port, host) for host in machine.lan_addresses()]
+    elif not _is_loopback(options.ip):
+        found.append(bound_url(options, port))
+    return list(dict.fromkeys(found))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in ("", "localhost") or host.endswith(".localhost")
 
 
 def own_hosts(options: JupyterHub) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from . import (
     __version__,
     addresses,
     aio,
+    classmode,
     clock,
     cookiesecret,
     cpu,
@@ -269,8 +270,7 @@ def build_hub(
     )
     services = ServiceRunner(options=options, info=info, accounts=accounts, oauth=oauth)
     authenticator = options.authenticator_class(config=loaded.config)
-    authenticator.user_exists = lambda name: accounts.user(name) is not None
-    authenticator.is_hub_admin = accounts.is_admin
+    authenticator.use_accounts(accounts)
     hub = Hub(
         options=options,
         config=loaded.config,
@@ -516,6 +516,9 @@ def _greet(
         say("           other people's. The network, and how much they use, is shared by all.")
         for warning in nobody.sandbox_warnings():
             log.warning("%s", warning)
+    elif simple and authenticator.keeps_passwords:
+        for line in classmode.isolation(me):
+            say(line)
     elif simple:
         say(f"Isolation: none between people; every server runs as {me}, who can read all files.")
     elif os.getuid() != 0:
@@ -537,4 +540,7 @@ def _greet(
             "a new one: minihub.pyz admin link)")  # fmt: skip
     for url in others:
         say(f"  also at     {url}")
+    if authenticator.keeps_passwords:
+        for line in classmode.invitation(options, authenticator, port):
+            say(line)
     say("Stop with Ctrl-C.")

@@ -1,7 +1,8 @@
 """The command line: verbs, flags, aliases; what is printed and what a command ends with.
 
 Rules of this file: the only code that prints or chooses an exit code. Verbs are rows of the table
-at its end (those for the hub's data: :mod:`minihub.verbs_data`), general flags those of
+at its end (those for the hub's data: :mod:`minihub.verbs_data`, for a class:
+:mod:`minihub.verbs_class`), general flags those of
 :mod:`minihub.commandline`; a new verb is a row and a function.
 Whatever a verb needs is imported inside its function, so that ``--version``, ``--help``, ``proxy``
 and ``cull`` import the standard library only. Every MinihubError becomes its message and its exit
@@ -20,9 +21,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minihub import __version__
+from minihub import __version__, verbs_class
 from minihub.commandline import ALIASES, MANY, PROGRAM, SWITCHES, Call, Verb, parse, verb_help
 from minihub.errors import ConfigError, MinihubError, NotPermitted, UsageError
+from minihub.verbs_class import CLASS_VERBS
 from minihub.verbs_data import DATA_VERBS
 
 if TYPE_CHECKING:
@@ -34,13 +36,13 @@ HELP = f"""\
 Usage: {PROGRAM} [VERB] [FLAGS]
 
   {PROGRAM}                            run the hub at http://127.0.0.1:8000
-  {PROGRAM} --port 80 -f class.yaml    run it as class.yaml says, on port 80
+  {PROGRAM} --classroom                run it for a class that joins by a code
 
 Run:      (no verb)                  run the hub until Ctrl-C
           proxy                      run the proxy alone (proxy --help)
           service print|install      run it at every boot, by systemd or launchd
 People:   admin link                 a new one-time login for the hub's owner
-          user add|list|rm|passwd    who may use the hub; token: an API token
+          user add|list|rm|passwd|approve|import|export; token: an API token
 Servers:  server list|start|stop     what runs; server logs USER: what it says
           cull                       stop idle servers, once (cull --help)
 Checks:   config check|show          is the configuration right, what is set
@@ -185,7 +187,14 @@ def load(call: Call, *, strict: bool = False) -> Loaded:
 def _serve(call: Call) -> int:
     if call.is_on("JupyterHub.generate_config"):
         return _generate_config(call)
-    loaded = load(call)
+    if "--classroom" in call.switches:
+        loaded = verbs_class.prepare(call)
+    elif "--write-config" in call.switches:
+        raise UsageError(
+            "--write-config goes with --classroom; --generate-config writes all options"
+        )
+    else:
+        loaded = load(call)
     from minihub import app
 
     return _run_app(app.serve, loaded, _show)
@@ -223,7 +232,7 @@ def _generate_config(call: Call) -> int:
         raise UsageError(f"{target}: there is no directory {target.parent} to write it to")
     sure = call.is_on("JupyterHub.answer_yes")
     try:
-        if target.exists() and not sure and not _ask(f"{target} exists. Overwrite it?"):
+        if target.exists() and not sure and not ask(f"{target} exists. Overwrite it?"):
             say(f"{target} is left as it is.")
             return 0
         target.write_text(text, encoding="utf-8")
@@ -233,7 +242,7 @@ def _generate_config(call: Call) -> int:
     return 0
 
 
-def _ask(question: str) -> bool:
+def ask(question: str) -> bool:
     """Return whether the person at the keyboard says yes; no answer is a no."""
     _write(f"{question} [y/N] ")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
@@ -329,7 +338,12 @@ def _token(call: Call) -> int:
 def _user_add(call: Call) -> int:
     from minihub import manage
 
-    return managed(call, manage.user_add, call.words, admin="--admin" in call.switches)
+    done = managed(call, manage.user_add, call.words, admin="--admin" in call.switches)
+    if done == 0 and "--code" in call.switches:
+        from minihub import manage_class
+
+        return managed(call, manage_class.one_time_codes, call.words)
+    return done
 
 
 def _user_list(call: Call) -> int:
@@ -347,6 +361,10 @@ def _user_remove(call: Call) -> int:
 def _user_passwd(call: Call) -> int:
     from minihub import manage
 
+    if "--code" in call.switches:
+        from minihub import manage_class
+
+        return managed(call, manage_class.one_time_codes, call.words)
     return managed(call, manage.user_passwd, call.words[0], _ask_password)
 
 
@@ -399,7 +417,15 @@ def _upgrade_db(call: Call) -> int:
 
 
 VERBS = (
-    Verb("", _serve, "Run the hub until it is told to stop."),
+    Verb(
+        "",
+        _serve,
+        "Run the hub until it is told to stop.",
+        flags={
+            "--classroom": "for a class in one room: a class code, no system users needed",
+            "--write-config": "with --classroom: write minihub.yaml, so that this stays",
+        },
+    ),
     Verb("proxy", _proxy, "Run the proxy alone.", raw=True),
     Verb("admin link", _admin_link, "Print a new one-time login for the hub's owner."),
     Verb(
@@ -450,7 +476,7 @@ VERBS = (
         "user add",
         _user_add,
         "Add users.",
-        flags={"--admin": "make them admins"},
+        flags={"--admin": "make them admins", "--code": "give each a one-time code, and show it"},
         operand="NAME ...",
         count=(1, MANY),
     ),
@@ -465,10 +491,12 @@ VERBS = (
     Verb(
         "user passwd",
         _user_passwd,
-        "Set a user's password, where the authenticator keeps passwords.",
+        "Set a user's password, where the authenticator keeps passwords; ends the user's logins.",
+        flags={"--code": "give a one-time code instead, and show it"},
         operand="NAME",
         count=(1, 1),
     ),
+    *CLASS_VERBS,
     Verb(
         "server list",
         _server_list,

@@ -116,13 +116,27 @@ class Engine:
 
     def create_tables(self, tables: Any) -> None:
         """Create these tables."""
-        self.db.create_tables(tables)
+        make_tables(self.db, tables)
 
     def close_thread(self) -> None:
         """Close the connection that this thread keeps, if it keeps one."""
 
     def close(self) -> None:
         """Close every connection. Call when no thread uses the database any more."""
+
+
+def make_tables(db: peewee.Database, tables: Any) -> None:
+    """Create these tables in a database that they need not be bound to."""
+    if isinstance(db, peewee.MySQLDatabase):
+        # Its usual collations take "ana" and "Ána" for one name.
+        for table in tables:
+            table._meta.table_settings = ["CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"]
+    try:
+        with db.bind_ctx(tables):
+            db.create_tables(tables)
+    finally:
+        for table in tables:
+            table._meta.table_settings = None
 
 
 # -- SQLite --------------------------------------------------------------------------------
@@ -282,17 +296,6 @@ class ServerEngine(Engine):
 
     def close(self) -> None:
         self.db.close_all()
-
-    def create_tables(self, tables: Any) -> None:
-        if self.place.kind == dburl.MYSQL:
-            # Its usual collations take "ana" and "Ána" for one name.
-            for table in tables:
-                table._meta.table_settings = ["CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"]
-        try:
-            super().create_tables(tables)
-        finally:
-            for table in tables:
-                table._meta.table_settings = None
 
 
 class _WithoutNul:

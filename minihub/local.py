@@ -188,6 +188,13 @@ class LocalProcessSpawner(Spawner):
         """Return the directory in which the server starts."""
         return self.account.pw_dir
 
+    def has_traces(self) -> bool:
+        """Return whether this machine has a user of that name."""
+        try:
+            return bool(self.account)
+        except SpawnError:
+            return False
+
     def launch_spec(self) -> process.LaunchSpec:
         """Return as whom and how the process starts. Raises SpawnError when that is impossible."""
         account, own = self.account, os.geteuid()
@@ -462,6 +469,13 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
         if directory.parent == self.hub.state_dir / "homes":
             process.private_directory(directory.parent)
         return str(process.private_directory(directory))
+
+    def has_traces(self) -> bool:
+        """Return whether there are files in the user's home: a deleted user's, say."""
+        try:
+            return any(Path(self.home_dir).iterdir())
+        except OSError as error:
+            return not isinstance(error, (FileNotFoundError, NotADirectoryError))
 
     def launch_spec(self) -> process.LaunchSpec:
         """Return how the process starts."""

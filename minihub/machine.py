@@ -34,16 +34,51 @@ def port_holder(port: int) -> str:
     return ""
 
 
+#: Names of interfaces that lead to virtual machines and containers on this machine only.
+_INNER = (
+    "br-",
+    "cni",
+    "docker",
+    "flannel",
+    "lxc",
+    "lxd",
+    "podman",
+    "veth",
+    "virbr",
+    "vmnet",
+    "vbox",
+)
+#: An address of nobody (RFC 5737): the way to it is the way to everybody.
+_ANYWHERE = ("192.0.2.1", 9)
+
+
 def lan_addresses() -> list[str]:
-    """Return this machine's IPv4 addresses that other machines may reach, in a stable order."""
-    found = set()
-    for addresses in psutil.net_if_addrs().values():
+    """Return this machine's IPv4 addresses that other machines may reach, the likeliest first.
+
+    That is the one towards the rest of the network; those of networks inside this machine come
+    last.
+    """
+    ranks: dict[str, int] = {}
+    for name, addresses in psutil.net_if_addrs().items():
         for address in addresses:
             if address.family == socket.AF_INET:
                 parsed = ipaddress.ip_address(address.address)
                 if not parsed.is_loopback and not parsed.is_link_local:
-                    found.add(str(parsed))
-    return sorted(found, key=ipaddress.ip_address)
+                    ranks[str(parsed)] = 2 if name.startswith(_INNER) else 1
+    outward = _outward_address()
+    if outward in ranks:
+        ranks[outward] = 0
+    return sorted(ranks, key=lambda one: (ranks[one], ipaddress.ip_address(one)))
+
+
+def _outward_address() -> str:
+    """Return the address that this machine shows to others; "" without a network. Sends nothing."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(_ANYWHERE)
+            return probe.getsockname()[0]
+    except OSError:
+        return ""
 
 
 def free_memory_bytes() -> int:

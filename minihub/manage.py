@@ -133,8 +133,7 @@ class Home:
         """Return the configured authenticator."""
         made = self.options.authenticator_class(config=self.loaded.config)
         if accounts is not None:
-            made.user_exists = lambda name: accounts.user(name) is not None
-            made.is_hub_admin = accounts.is_admin
+            made.use_accounts(accounts)
         return made
 
     def spawner(self, user: str, server: str, state: dict[str, Any]) -> Any:
@@ -410,12 +409,20 @@ def user_passwd(loaded: Loaded, say: Say, name: str, ask: Callable[[], str]) -> 
                 f"{type(authenticator).__name__} keeps no passwords of its own, "
                 "so there is none to set here"
             )
+        name = authenticator.normalize_username(name)
         if accounts.user(name) is None:
             raise no_such_user(name)
-        try:
-            aio.call(set_password, name, ask())
-        except ValueError as error:
-            raise Failed(str(error)) from error
+        password = ask()
+    hub = home.running() if authenticator.keeps_passwords else None
+    if hub is not None:  # which ends the user's logins at once
+        with home.api(hub) as client, hub_says(name):
+            client.request("PUT", f"{user_path(name)}/password", {"password": password})
+    else:
+        with home.accounts() as accounts:
+            try:
+                aio.call(home.authenticator(accounts).set_password, name, password)
+            except ValueError as error:
+                raise Failed(str(error)) from error
     say(f"{name} has a new password.")
     return 0
 

@@ -316,6 +316,57 @@ class Announcement(Table):
         table_name = "announcements"
 
 
+class ClassCode(Table):
+    """A code with which people make accounts for themselves, shown to a class.
+
+    It is kept as it is, since the page that shows it shows it again. ``used`` counts up to
+    ``uses``; ``group`` is what its users are put into, and whose end is the code's.
+    """
+
+    id = AutoField()
+    code = CharField(max_length=32, unique=True)
+    note = CharField(max_length=255, default="")
+    group = ForeignKeyField(Group, null=True, on_delete="CASCADE")
+    uses = IntegerField()
+    used = IntegerField(default=0)
+    created = DateColumn()
+    created_by = CharField(max_length=255, default="")
+    expires_at = DateColumn(index=True)
+
+    class Meta:
+        table_name = "class_codes"
+
+
+class Credential(Table):
+    """The password of a user whom the hub itself knows by one.
+
+    With ``expires_at`` it is a one-time code instead: good until then, and only for setting a
+    password. ``class_code`` is the code its user came with.
+    """
+
+    user = ForeignKeyField(User, primary_key=True, on_delete="CASCADE")
+    hashed = CharField(max_length=255)
+    changed = DateColumn()
+    expires_at = DateColumn(null=True)
+    class_code = ForeignKeyField(ClassCode, null=True, on_delete="SET NULL")
+
+    class Meta:
+        table_name = "credentials"
+
+
+class SignupRequest(Table):
+    """Somebody who made an account that an admin has yet to approve."""
+
+    id = AutoField()
+    name = CharField(max_length=255, unique=True)
+    hashed = CharField(max_length=255)
+    created = DateColumn(index=True)
+    address = CharField(max_length=64, default="")
+
+    class Meta:
+        table_name = "signup_requests"
+
+
 #: Every table, parents before children.
 TABLES: tuple[type[Table], ...] = (
     Meta,
@@ -335,4 +386,7 @@ TABLES: tuple[type[Table], ...] = (
     OwnerLink,
     AuditEntry,
     Announcement,
+    ClassCode,
+    Credential,
+    SignupRequest,
 )

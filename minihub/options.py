@@ -54,6 +54,7 @@ COMPANIONS = (
     "minihub.auth.simple.DummyAuthenticator",
     "minihub.auth.simple.NullAuthenticator",
     "minihub.auth.simple.SharedPasswordAuthenticator",
+    "minihub.auth.classroom.ClassroomAuthenticator",
     "minihub.crypto.CryptKeeper",
     "minihub.spawner.Spawner",
     "minihub.local.LocalProcessSpawner",
@@ -65,6 +66,7 @@ COMPANIONS = (
 
 #: Short names, and JupyterHub's own dotted names, of classes that we have.
 AUTHENTICATORS = {
+    "classroom": "minihub.auth.classroom.ClassroomAuthenticator",
     "default": "minihub.auth.pam.PAMAuthenticator",
     "pam": "minihub.auth.pam.PAMAuthenticator",
     "dummy": "minihub.auth.simple.DummyAuthenticator",
@@ -174,9 +176,9 @@ class JupyterHub(LaterOptions, Application):
         "minihub.auth.pam.PAMAuthenticator",
         base="minihub.auth.base.Authenticator",
         names=AUTHENTICATORS,
-        help="Class that decides who may log in. A short name (pam, dummy, null, shared-password),"
-        " a dotted name, or in Python a class. Its authenticate(handler, data) returns the user's"
-        " name, or None.",
+        help="Class that decides who may log in. A short name (pam, classroom, shared-password,"
+        " dummy, null), a dotted name, or in Python a class. Its authenticate(handler, data)"
+        " returns the user's name, or None.",
     ).tag(config=True, example="dummy")
     base_url = URLPrefix("/", help="Path below which everything the hub serves lies.").tag(
         config=True, example="/lab/"

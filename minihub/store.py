@@ -35,11 +35,14 @@ V = TypeVar("V")
 _OF_THE_CALLER = (peewee.IntegrityError, peewee.DataError, peewee.ProgrammingError)
 
 PROGRAM = "minihub"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: What brings a database from version N to N + 1, by N. All that are due run in one transaction.
 MIGRATIONS: dict[int, Callable[[peewee.Database], None]] = {
-    1: lambda db: db.create_tables([models.AuditEntry, models.Announcement]),
+    1: lambda db: database.make_tables(db, (models.AuditEntry, models.Announcement)),
+    2: lambda db: database.make_tables(
+        db, (models.ClassCode, models.Credential, models.SignupRequest)
+    ),
 }
 
 

@@ -53,6 +53,14 @@ class Authenticator(LoggingConfigurable):
     user_exists: CallableType[[str], bool] = staticmethod(nobody)
     is_hub_admin: CallableType[[str], bool] = staticmethod(nobody)
 
+    #: Whether the hub keeps this authenticator's passwords and has pages for setting them.
+    keeps_passwords = False
+
+    def use_accounts(self, accounts: Any) -> None:
+        """Take the hub's users (a :class:`minihub.accounts.Accounts`), before the first login."""
+        self.user_exists = lambda name: accounts.user(name) is not None
+        self.is_hub_admin = accounts.is_admin
+
     # -- options: who ----------------------------------------------------------------------
 
     allow_all = Bool(
@@ -151,6 +159,37 @@ class Authenticator(LoggingConfigurable):
     login_service = Unicode(
         help='Name of the service people log in with; the login form becomes a "Login with" button.'
     )
+
+    # -- options: guessing ---------------------------------------------------------------------
+
+    login_failures_per_client = Int(
+        10,
+        min=0,
+        help="Failed logins under one name from one address within login_failure_window, before "
+        "further ones are refused for a while (429). 0 for no limit.",
+    ).tag(config=True)
+    login_failures_per_name = Int(
+        20,
+        min=0,
+        help="Failed logins under one name, wherever they come from, within login_failure_window. "
+        "0 for no limit.",
+    ).tag(config=True)
+    login_failures_per_address = Int(
+        200,
+        min=0,
+        help="Failed logins from one address, under whatever names, within login_failure_window; "
+        "a whole class may share one. 0 for no limit.",
+    ).tag(config=True)
+    login_failures_overall = Int(
+        1000,
+        min=0,
+        help="Failed logins altogether within login_failure_window. 0 for 10000.",
+    ).tag(config=True)
+    login_failure_window = Int(
+        300,
+        min=1,
+        help="Seconds for which a failed login counts; nobody is refused for longer.",
+    ).tag(config=True, unit="seconds")
 
     # -- options: old spellings --------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Any
 from peewee import JOIN
 
 from .. import scopes as scope_table
-from ..errors import AuthError, BadRequest, Forbidden, MinihubError, NotFound, RequestError
+from ..errors import AuthError, BadRequest, Forbidden, MinihubError, NotFound, RequestError, TooMany
 from ..logs import safe
 from ..models import OAuthClient, Token, User
 from . import schemas, shapes
@@ -230,7 +230,11 @@ def _by_password(ctx: Context, data: Any) -> Caller:
     if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values()):
         raise refused
     try:
-        result = ctx.site.authenticator.get_authenticated_user(HandlerView(ctx), dict(data))
+        with ctx.site.guard.password(ctx, data.get("username", "")) as one:
+            result = ctx.site.authenticator.get_authenticated_user(HandlerView(ctx), dict(data))
+            one.right()
+    except TooMany:
+        raise
     except (AuthError, MinihubError) as error:
         log.warning("Token for %s: %s", safe(data.get("username", "")), error)
         raise refused from error

@@ -454,7 +454,14 @@ class Context:
             "here": self.path_and_query,
             "notices": site.announcements.current(),
             "ending": ending(self, user) if user else (),
+            "waiting_count": self._waiting_count(),
         }
+
+    def _waiting_count(self) -> int:
+        """Return how many people wait for the caller's approval."""
+        keeper = self.site.authenticator
+        counts = keeper.keeps_passwords and self.allows("admin:users")
+        return keeper.book.count_waiting() if counts else 0
 
     def to_login(self) -> Any:
         """Answer with the way to the login page and back."""

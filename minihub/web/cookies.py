@@ -24,6 +24,9 @@ SESSION_ID = "jupyterhub-session-id"
 #: On the hub's path, readable by the page's own script.
 XSRF = "_xsrf"
 
+#: On the hub's path only: under which names this browser has logged in before; no credential.
+DEVICE = "minihub-device"
+
 #: What browsers let nobody set but this very host, over https and for the path /.
 HOST_PREFIX = "__Host-"
 #: The cookies that get the prefix where that is asked for.

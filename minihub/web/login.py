@@ -15,12 +15,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from .. import aio, metrics
-from ..auth.results import InvalidUser, NotAllowed
+from ..auth.classroom import CLOSED, CodeExpired, MustSetPassword, StillWaiting
+from ..auth.results import AuthResult, InvalidUser, LoginUnavailable, NotAllowed
 from ..errors import AuthError, Forbidden
 from ..logs import safe
 from ..models import User
 from . import cookies
 from .context import Context
+from .guard import TooManyAttempts
 from .handler import HandlerView
 from .landing import next_url
 from .refresh import take_over
@@ -28,6 +30,9 @@ from .routing import Access, Routes
 
 log = logging.getLogger("minihub.login")
 routes = Routes()
+
+#: What a login may end with although nobody guessed wrong.
+_NOT_WRONG = (NotAllowed, LoginUnavailable, MustSetPassword, CodeExpired, StillWaiting)
 
 
 def start_session(ctx: Context, user: User) -> None:
@@ -47,6 +52,32 @@ def start_session(ctx: Context, user: User) -> None:
     ctx.clear_cookie(cookies.XSRF, site.hub_prefix)  # the next page makes one for this login
 
 
+def join_url(ctx: Context) -> str:
+    """Return where people make accounts for themselves; "" where they cannot."""
+    authenticator = ctx.site.authenticator
+    if not authenticator.keeps_passwords or authenticator.signup == CLOSED:
+        return ""
+    asked = {"next": ctx.query["next"]} if ctx.query.get("next") else {}
+    return ctx.site.hub_prefix + "join" + ("?" + urlencode(asked) if asked else "")
+
+
+def new_password_page(
+    ctx: Context, status: int = 200, *, username: str = "", code: str = "", error: str = ""
+) -> Any:
+    """Return the form that takes a one-time code and the password that comes in its place."""
+    response = ctx.page(
+        "new-password.html",
+        status,
+        url=ctx.site.hub_prefix + "new-password",
+        username=username,
+        code=code,
+        error=error,
+        minimum_length=ctx.site.authenticator.minimum_password_length,
+    )
+    response.set_header("Referrer-Policy", "no-referrer")
+    return response
+
+
 def login_page(ctx: Context, status: int = 200, **namespace: Any) -> Any:
     """Return the login form."""
     site = ctx.site
@@ -57,6 +88,7 @@ def login_page(ctx: Context, status: int = 200, **namespace: Any) -> Any:
         "username": ctx.query.get("username", ""),
         "custom_html": aio.call(site.authenticator.get_custom_html, site.hub_prefix),
         "authenticator_login_url": action,
+        "join_url": join_url(ctx),
     }
     return ctx.page("login.html", status, **(values | namespace))
 
@@ -110,8 +142,15 @@ def authenticate(ctx: Context, data: dict[str, str] | None) -> Any:
     name = (data or {}).get("username", "")
     try:
         with metrics.login():
-            result = site.authenticator.get_authenticated_user(handler, data)
+            result = _checked(ctx, handler, data)
             user = _known_user(ctx, result.name, result.admin)
+    except TooManyAttempts as error:
+        response = login_page(ctx, error.status, username=name, login_error=str(error))
+        for header, value in error.headers.items():
+            response.set_header(header, value)
+        return response
+    except MustSetPassword as error:
+        return new_password_page(ctx, username=error.name, code=(data or {})["password"])
     except NotAllowed as error:
         values = {"login_error": str(error), "not_allowed": error.unlisted}
         return login_page(ctx, 403, username=name, **values)
@@ -122,8 +161,25 @@ def authenticate(ctx: Context, data: dict[str, str] | None) -> Any:
     site.hub.auth_states.save(user.id, result.auth_state)
     site.refresher.note_login(user)
     start_session(ctx, user)
+    if data is not None:
+        site.guard.remember_device(ctx, name)
     log.info("%s logged in from %s", user.name, safe(ctx.remote_ip))
     return ctx.redirect(next_url(ctx, user))
+
+
+def _checked(ctx: Context, handler: HandlerView, data: dict[str, str] | None) -> AuthResult:
+    """Return whom the authenticator recognises; wrong passwords count against guessing."""
+    check = ctx.site.authenticator.get_authenticated_user
+    if data is None:
+        return check(handler, data)
+    with ctx.site.guard.password(ctx, data.get("username", "")) as one:
+        try:
+            result = check(handler, data)
+        except _NOT_WRONG:
+            one.right()
+            raise
+        one.right()
+    return result
 
 
 def _known_user(ctx: Context, name: str, admin: bool | None) -> User:
@@ -217,6 +273,8 @@ def become_owner(ctx: Context, code: str) -> Any:
         return owner_page(ctx, code)
     start_session(ctx, user)
     log.warning("%s became the owner of this hub, from %s", user.name, safe(ctx.remote_ip))
+    if site.authenticator.keeps_passwords and not site.authenticator.book.has_password(user):
+        return ctx.redirect(site.hub_prefix + "password")  # or there is no way back in
     return ctx.redirect(site.hub_prefix + "home")
 
 

@@ -29,6 +29,7 @@ from minihub.errors import ConfigError, MinihubError
 from minihub.texts import Text
 from minihub.urls import url_path_join, url_prefix
 from minihub.web import messages
+from minihub.web.class_defaults import CLASS_DEFAULTS
 
 #: Jinja extensions that our own templates need; those of the configuration are added to them.
 EXTENSIONS = ("jinja2.ext.i18n",)
@@ -59,6 +60,7 @@ DEFAULTS: dict[str, Any] = {
     "ending": (),  # the user's servers that are stopped soon: name, due, keep_s, keep_url
     "here": "",  # path and query of the page
     "xsrf": "",
+    "waiting_count": 0,  # how many wait for an admin's approval; for admins
     # -- login.html, owner.html --
     "authenticator_login_url": "",  # the form's action, with ?next= in it
     "custom_html": "",  # markup that replaces the form
@@ -70,6 +72,7 @@ DEFAULTS: dict[str, Any] = {
     "ask_username": False,
     "new_hub": False,
     "error": "",
+    "join_url": "",  # where people make an account; without it there is no link
     # -- home.html --
     "allow_named_servers": False,
     "default_server": None,
@@ -176,6 +179,7 @@ DEFAULTS: dict[str, Any] = {
     "message": "",
     "message_html": "",  # markup
     "extra_error_html": "",  # markup
+    **CLASS_DEFAULTS,
 }
 
 _CONTENT_TYPES = {

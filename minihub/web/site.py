@@ -39,6 +39,7 @@ from ..server import Server
 from ..websettings import WebSettings
 from .context import SAFE_METHODS, Context, NeedsLogin
 from .forwarded import Trust
+from .guard import Guard
 from .handler import HandlerView
 from .hosts import Hosts
 from .identity import Identity
@@ -105,6 +106,7 @@ class Site:
             else [],
             [*self.own_hosts, urlsplit(hub.info.api_url).netloc],
         )
+        self.guard = Guard(hub.authenticator, identity.secret)
         self.trust = Trust(hub.options.trusted_downstream_ips)
         place = urlsplit(hub.info.public_url)
         #: ``scheme://host[:port]`` of the public site where that is known, else empty.

@@ -15,6 +15,31 @@ from minihub import cli, config_render
 ROOT = Path(__file__).resolve().parents[2]
 
 PROOFS = {
+    # -- a class, and guessing ---------------------------------------------------------------
+    "ClassroomAuthenticator.signup": "tests/live/test_options_classroom.py"
+    "::test_signup_decides_how_people_join",
+    "ClassroomAuthenticator.minimum_password_length": "tests/live/test_options_classroom.py"
+    "::test_minimum_password_length_counts_wherever_passwords_are_set",
+    "ClassroomAuthenticator.code_lifetime": "tests/live/test_options_classroom.py"
+    "::test_code_uses_lifetime_and_code_at_start_make_the_code_on_the_start_screen",
+    "ClassroomAuthenticator.code_uses": "tests/live/test_options_classroom.py"
+    "::test_code_uses_lifetime_and_code_at_start_make_the_code_on_the_start_screen",
+    "ClassroomAuthenticator.code_at_start": "tests/live/test_options_classroom.py"
+    "::test_code_uses_lifetime_and_code_at_start_make_the_code_on_the_start_screen",
+    "ClassroomAuthenticator.one_time_code_lifetime": "tests/live/test_options_classroom.py"
+    "::test_one_time_code_lifetime",
+    "ClassroomAuthenticator.max_waiting": "tests/live/test_options_classroom.py"
+    "::test_max_waiting_bounds_who_waits",
+    "Authenticator.login_failures_per_client": "tests/live/test_options_classroom.py"
+    "::test_login_failures_per_client",
+    "Authenticator.login_failures_per_name": "tests/live/test_options_classroom.py"
+    "::test_login_failures_per_name_count_whatever_the_address",
+    "Authenticator.login_failures_per_address": "tests/live/test_options_classroom.py"
+    "::test_login_failures_per_address",
+    "Authenticator.login_failures_overall": "tests/live/test_options_classroom.py"
+    "::test_login_failures_overall",
+    "Authenticator.login_failure_window": "tests/live/test_options_classroom.py"
+    "::test_login_failure_window_is_how_long_a_failure_counts",
     # -- network -----------------------------------------------------------------------------
     "JupyterHub.ip": "tests/live/test_options_network.py"
     "::test_ip_and_port_are_where_people_reach_the_hub",

@@ -79,6 +79,17 @@
       reveal.textContent = show ? reveal.dataset.hide : reveal.dataset.show;
     });
   }
+  for (const button of document.querySelectorAll("[data-reveal]")) {
+    button.addEventListener("click", () => {
+      const fields = button.dataset.reveal.split(" ").map((id) => document.getElementById(id));
+      const show = fields[0].type === "password";
+      for (const field of fields) {
+        field.type = show ? "text" : "password";
+      }
+      button.textContent = show ? button.dataset.hide : button.dataset.show;
+      button.removeAttribute("aria-label");
+    });
+  }
   const insecure = document.getElementById("insecure-login-warning");
   if (insecure && !window.isSecureContext) {
     insecure.hidden = false;
@@ -100,6 +111,10 @@
       }
       button.textContent = button.dataset.done;
     });
+  }
+
+  for (const button of document.querySelectorAll("[data-print]")) {
+    button.addEventListener("click", () => window.print());
   }
 
   const reloading = document.querySelector("[data-reload-after]");

@@ -1,0 +1,64 @@
+"""Names that people choose for themselves: normalised, and only those that can never be mixed up.
+
+Rules of this file: pure functions. Two names that are both accepted and not the same never lead to
+the same home, URL or row, on any file system or database; tests prove it for whatever Unicode has.
+
+Threads: any.
+Sources: Unicode Standard Annex 15 (NFKC); Unicode Standard 3.13 (caseless matching); the names that
+Windows reserves.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from minihub.auth.names import name_problem
+
+#: A name has at most so many characters.
+LONGEST = 48
+
+#: Signs a name may hold besides letters, the marks that belong to them, and digits.
+SIGNS = frozenset("._-@")
+
+#: Windows takes these, also with an ending, for devices.
+_DEVICES = frozenset(
+    ["con", "prn", "aux", "nul", "conin$", "conout$"]
+    + [f"{port}{number}" for port in ("com", "lpt") for number in "0123456789"]
+)
+
+
+def normalized(name: str) -> str:
+    """Return the one spelling of a name: NFKC, case folded, without space around it.
+
+    Applying it again changes nothing.
+    """
+    folded = name
+    for _ in range(4):  # folding may leave something to compose, and composing to fold
+        again = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", folded).casefold())
+        again = again.strip()
+        if again == folded:
+            break
+        folded = again
+    return folded
+
+
+def chosen_name_problem(name: str) -> str:
+    """Return why a normalised name cannot be somebody's, as the end of a sentence; "" if it can."""
+    if problem := name_problem(name):
+        return problem
+    if name != normalized(name):
+        return "it has no settled spelling"
+    if len(name) > LONGEST:
+        return f"it is longer than {LONGEST} characters"
+    if any(character.isspace() for character in name):
+        return "it contains a space"
+    for character in name:
+        if character not in SIGNS and unicodedata.category(character)[0] not in "LMN":
+            return f'it contains "{character}"; letters, digits and . _ - @ may be in it'
+    if unicodedata.category(name[0])[0] not in "LN" and name[0] != "_":
+        return "it does not begin with a letter or a digit"
+    if name.endswith(".") or ".." in name:
+        return "it ends with a dot or has two in a row"
+    if name.partition(".")[0] in _DEVICES:
+        return "Windows keeps that name for itself"
+    return ""
