@@ -190,10 +190,7 @@ class LocalProcessSpawner(Spawner):
 
     def has_traces(self) -> bool:
         """Return whether this machine has a user of that name."""
-        try:
-            return bool(self.account)
-        except SpawnError:
-            return False
+        return system_user(self.user.name) is not None
 
     def launch_spec(self) -> process.LaunchSpec:
         """Return as whom and how the process starts. Raises SpawnError when that is impossible."""
@@ -472,10 +469,7 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
 
     def has_traces(self) -> bool:
         """Return whether there are files in the user's home: a deleted user's, say."""
-        try:
-            return any(Path(self.home_dir).iterdir())
-        except OSError as error:
-            return not isinstance(error, (FileNotFoundError, NotADirectoryError))
+        return any(Path(self.home_dir).glob("*"))
 
     def launch_spec(self) -> process.LaunchSpec:
         """Return how the process starts."""
