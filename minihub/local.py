@@ -28,6 +28,7 @@ from typing import Any
 from traitlets import Dict, Enum, Int, List, TraitError, Unicode, default, validate
 
 from . import aio, confinement, cpu, landlock, orphans, process, runtime, warmpool, warmstart
+from .auth.osusers import system_user
 from .errors import ExitedEarly, SpawnError
 from .filenames import file_name
 from .ports import free_port

@@ -502,13 +502,6 @@ class Spawner(LoggingConfigurable):
         """Return the last lines the server wrote since its start, where that is known."""
         return []
 
-    def has_traces(self) -> bool:
-        """Return whether something is here already under the user's name: of somebody else's.
-
-        Then nobody who just comes along may take that name.
-        """
-        return False
-
     def exit_hint(self, log_tail: list[str]) -> str:
         """Return what to do about a server that ended at its start with these last lines, or ""."""
         return ""

@@ -147,7 +147,7 @@ def _is_free(ctx: Context, authenticator: Any, name: str) -> bool:
     spawner = site.hub.spawner_class(
         user=site.hub.person(name), hub=site.hub.info, config=site.hub.config
     )
-    return not spawner.has_traces()
+    return not (hasattr(spawner, "has_traces") and spawner.has_traces())
 
 
 def _configured(ctx: Context) -> Iterator[str]:
