@@ -468,10 +468,6 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
             process.private_directory(directory.parent)
         return str(process.private_directory(directory))
 
-    def has_traces(self) -> bool:
-        """Return whether there are files in the user's home: a deleted user's, say."""
-        return any(Path(self.home_dir).glob("*"))
-
     def launch_spec(self) -> process.LaunchSpec:
         """Return how the process starts."""
         return process.LaunchSpec(**self._bounds())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from .. import readable, tokens
@@ -147,6 +148,8 @@ def _is_free(ctx: Context, authenticator: Any, name: str) -> bool:
     spawner = site.hub.spawner_class(
         user=site.hub.person(name), hub=site.hub.info, config=site.hub.config
     )
+    if home := getattr(spawner, "home_dir", ""):
+        return not any(Path(home).glob("*"))  # a deleted user's files, say
     return not (hasattr(spawner, "has_traces") and spawner.has_traces())
 
 
