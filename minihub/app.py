@@ -40,8 +40,8 @@ from . import (
     orphans,
     ownerlink,
     roles,
-    scopes,
     standins,
+    startcheck,
     warmpool,
     warmstart,
     websettings,
@@ -167,8 +167,7 @@ def _start(
     options: JupyterHub, loaded: Loaded, stack: ExitStack, cleanup: Cleanup, say: Say
 ) -> None:
     """Start everything; what must be undone is on ``stack``."""
-    scopes.forget_custom()
-    scopes.define_custom(options.custom_scopes)
+    startcheck.check(options)
     role_specs = roles.parse(options.load_roles, options.extra_user_scopes)
     _raise_descriptor_limit()
     state_dir = private_directory(Path(options.state_dir))

@@ -260,7 +260,16 @@ def _config_check(call: Call) -> int:
     loaded = load(call, strict="--strict" in call.switches)
     for warning in loaded.warnings:
         _complain(warning)
+    _run_app(_check_parts, loaded)
     say(f"{loaded.file or 'No configuration file'}: no problem found.")
+    return 0
+
+
+def _check_parts(loaded: Loaded, say: Callable[[str], None]) -> int:
+    from minihub import startcheck
+    from minihub.options import JupyterHub
+
+    startcheck.check(JupyterHub(config=loaded.config))
     return 0
 
 

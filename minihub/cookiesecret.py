@@ -25,10 +25,11 @@ log = logging.getLogger("minihub")
 SECRET_BYTES = 32
 
 
-def load(configured: bytes, path: str) -> bytes:
+def load(configured: bytes, path: str, *, create: bool = True) -> bytes:
     """Return the secret; ``configured`` wins, else ``JPY_COOKIE_SECRET`` (hex), else the file.
 
-    A file that does not exist is created with a new secret. Raises ConfigError for a file that
+    A file that does not exist is created with a new secret, unless ``create`` is false: it is
+    nothing then, where it could be created. Raises ConfigError for a file that
     is readable by others, a symbolic link, or does not hold a secret.
     """
     if configured:
@@ -50,7 +51,13 @@ def load(configured: bytes, path: str) -> bytes:
     try:
         return _read(file)
     except FileNotFoundError:
-        return _create(file)
+        if create:
+            return _create(file)
+        if not file.absolute().parent.is_dir():
+            raise ConfigError(
+                f"JupyterHub.cookie_secret_file: there is no directory {file.absolute().parent}"
+            ) from None
+        return b""
 
 
 def _read(file: Path) -> bytes:
@@ -59,7 +66,7 @@ def _read(file: Path) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        what = "is a symbolic link" if file.is_symlink() else error.strerror
+        what = "is a symbolic link" if os.path.islink(file) else f"cannot be read: {error.strerror}"
         raise ConfigError(
             f"JupyterHub.cookie_secret_file: {file} {what}; name the file itself"
         ) from error

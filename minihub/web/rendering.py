@@ -26,6 +26,7 @@ from markupsafe import Markup
 
 from minihub import clock
 from minihub.errors import ConfigError, MinihubError
+from minihub.startcheck import check_paths
 from minihub.texts import Text
 from minihub.urls import url_path_join, url_prefix
 from minihub.web import messages
@@ -254,7 +255,7 @@ class Renderer:
         base_url: str = "/",
         template_vars: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_paths(template_paths, data_files_path, logo_file)
+        check_paths(template_paths, data_files_path, logo_file)
         self._static_dir = os.path.join(data_files_path, "static") if data_files_path else ""
         self._logo_file = logo_file
         self._template_vars = dict(template_vars or {})
@@ -520,20 +521,6 @@ def _template_line(traceback: TracebackType | None) -> tuple[str, int] | None:
             found = frame.f_code.co_filename, traceback.tb_lineno
         traceback = traceback.tb_next
     return found
-
-
-def _check_paths(template_paths: Sequence[str], data_files_path: str, logo_file: str) -> None:
-    problems = [
-        f"JupyterHub.template_paths: no directory {path!r}"
-        for path in template_paths
-        if not os.path.isdir(path)
-    ]
-    if data_files_path and not os.path.isdir(data_files_path):
-        problems.append(f"JupyterHub.data_files_path: no directory {data_files_path!r}")
-    if logo_file and not (os.path.isfile(logo_file) and os.access(logo_file, os.R_OK)):
-        problems.append(f"JupyterHub.logo_file: cannot read {logo_file!r}")
-    if problems:
-        raise ConfigError(problems)
 
 
 def _read_package(folder: str) -> Iterator[tuple[str, bytes]]:

@@ -104,6 +104,7 @@ LAYERS = {
     "minihub.hookinfo": 2,
     "minihub.readiness": 0,
     "minihub.hub": 4,
+    "minihub.startcheck": 4,
     "minihub.hubwatch": 4,
     "minihub.people": 4,
     "minihub.caretaker": 4,

@@ -422,3 +422,21 @@ def test_each_alias_and_switch_names_an_option():
     for name in names:
         assert name.removeprefix("JupyterHub.") in JupyterHub.class_trait_names(config=True)
     assert config.YAML_FILE == "minihub.yaml"
+
+
+def test_config_check_tells_at_once_what_only_the_parts_can_judge(run, directory):
+    (directory / "minihub.yaml").write_text(
+        "JupyterHub:\n"
+        "  services: [{name: x, comand: y}]\n"
+        "  logo_file: /nonexistent.png\n"
+        "  load_roles: [{name: r, scopes: [no-such-scope]}]\n"
+        "  template_paths: [/nowhere]\n"
+        "  cookie_secret_file: /nowhere/secret\n"
+        "  pid_file: /nowhere/pid\n"
+    )
+    result = run("config", "check")
+    assert result.code == 3
+    names = "services logo_file load_roles template_paths cookie_secret_file pid_file".split()
+    for line, name in enumerate(names, 2):
+        assert f"minihub.yaml:{line}" in result.err and f"JupyterHub.{name}" in result.err, name
+    assert list(directory.iterdir()) == [directory / "minihub.yaml"]
