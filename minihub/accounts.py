@@ -79,12 +79,15 @@ class Accounts:
             User.delete().where(User.id == user.id).execute()
 
     def lock_out(self, name: str) -> None:
-        """End every login of a user and revoke every token; the user stays."""
+        """End every login of a user and revoke every token but those of running servers.
+
+        Such a token lets a server ask who visits it, and nothing else. The user stays.
+        """
         with self.store.transaction():
             user = User.get_or_none(User.name == name)
             if user is not None:
                 Session.delete().where(Session.user == user).execute()
-                Token.delete().where(Token.user == user).execute()
+                Token.delete().where(Token.user == user, Token.server.is_null()).execute()
         if user is not None:
             self.on_logout(user.id)
 

@@ -520,6 +520,8 @@ def _greet(
             say(line)
     elif simple:
         say(f"Isolation: none between people; every server runs as {me}, who can read all files.")
+    elif os.getuid() == 0 and issubclass(hub.spawner_class, LocalProcessSpawner):
+        say("Isolation: each server runs as the system user of that name.")
     elif os.getuid() != 0:
         say(f"Servers: only for {me}, since the hub does not run as root.")
     for warning in authenticator.check_allow_config() or ():

@@ -120,6 +120,7 @@ class Classbook:
             Token.delete().where(Token.user == user, Token.session_id.in_(ids)).execute()
             OAuthCode.delete().where(OAuthCode.user == user).execute()
             Session.delete().where(Session.id.in_([row.id for row in ended])).execute()
+        self.accounts.on_logout(user.id)
 
     def spend_one_time_code(self, secret: Secret, hashed: str) -> bool:
         """Put a password in the place of a one-time code; False when the code is gone."""
@@ -146,6 +147,7 @@ class Classbook:
             Session.delete().where(Session.user == user).execute()
             OAuthCode.delete().where(OAuthCode.user == user).execute()
             Token.delete().where(Token.user == user, Token.server.is_null()).execute()
+        self.accounts.on_logout(user.id)
         assert expires_at is not None
         return expires_at
 

@@ -30,6 +30,7 @@ PRESET = [
     ("JupyterHub.authenticator_class", "classroom", "--classroom"),
     ("JupyterHub.spawner_class", "simple", "--classroom"),
     ("ClassroomAuthenticator.code_at_start", "true", "--classroom"),
+    ("JupyterHub.allowed_hosts", '["this-machine"]', "--classroom"),
 ]
 #: Options that are about one start and not about the hub.
 _NOT_KEPT = (

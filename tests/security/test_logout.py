@@ -22,12 +22,11 @@ def hub(tmp_path_factory):
 
 
 @pytest.fixture
-def enter(hub):
-    """Return a function that gives a browser, and a WebSocket through the proxy to its server."""
+def open_socket():
+    """Return a function that starts a browser's server and opens a WebSocket to it."""
     with ExitStack() as stack:
 
-        def enter(name):
-            browser = hub.browser(name)
+        def open_socket(hub, browser, name):
             browser.start_server(name)
             assert browser.follow(f"/user/{name}/").status_code == 200
             cookies = "; ".join(f"{one.name}={one.value}" for one in browser.cookies)
@@ -38,9 +37,20 @@ def enter(hub):
             )
             socket.send("open")
             assert socket.recv(timeout=10) == "open"
-            return browser, socket
+            return socket
 
-        yield enter
+        yield open_socket
+
+
+@pytest.fixture
+def enter(hub, open_socket):
+    """Return a function that gives a browser, and a WebSocket through the proxy to its server."""
+
+    def enter(name):
+        browser = hub.browser(name)
+        return browser, open_socket(hub, browser, name)
+
+    return enter
 
 
 def assert_closes(socket):
@@ -82,6 +92,29 @@ def test_deletion_closes_what_is_open_and_takes_the_route(hub, enter):
     assert_closes(socket)
     assert browser.get("/hub/home").status_code == 302
     assert "/user/eve" not in hub.routes()
+
+
+def test_new_password_ends_logins_and_closes_what_is_open(start_hub, open_socket):
+    hub = start_hub(
+        {
+            "JupyterHub": {
+                "authenticator_class": "classroom",
+                "api_tokens": {"the-token-of-an-admin": "office"},
+            },
+            "Authenticator": {"admin_users": ["office"]},
+            "ClassroomAuthenticator": {"signup": "open"},
+        }
+    )
+    for name, method, path in (("ada", "POST", "one-time-code"), ("bob", "PUT", "password")):
+        browser = hub.browser()
+        secret = {"username": name, "password": "kind of blue", "again": "kind of blue"}
+        assert browser.submit("/hub/join", secret).status_code == 302
+        socket = open_socket(hub, browser, name)
+        url = f"{hub.url}hub/api/users/{name}/{path}"
+        body = {"password": "sketches of spain"} if method == "PUT" else None
+        assert requests.request(method, url, json=body, headers=ADMIN, timeout=20).ok
+        assert_closes(socket)
+        assert browser.get("/hub/home").status_code == 302
 
 
 def test_others_stay(enter):
