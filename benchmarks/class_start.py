@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import common
-from common import Bar, Failed, Figure, Table
+from common import Failed
+from figures import Bar, Figure, Table
 from hubs import JUPYTERHUB, MINIHUB, Hub, build_minihub, lab_bin
 
 COLD = "minihub, cold"

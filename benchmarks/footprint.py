@@ -26,7 +26,8 @@ import time
 from pathlib import Path
 
 import common
-from common import Bar, Failed, Figure, Program, Table
+from common import Failed, Program
+from figures import Bar, Figure, Table
 
 OURS = "minihub"
 MIB = 2**20

@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import common
-from common import Bar, Failed, Figure, Program, Table, wrk
+from common import Failed, Program, wrk
+from figures import Bar, Figure, Table
 from hubs import JUPYTERHUB, MINIHUB, SERVICE_TOKEN, Hub, build_minihub, code_directory, lab_bin
 
 EMPTY_ROUTE = "empty route"
@@ -80,8 +81,8 @@ class Run:
         programs: Iterable[Program] = (),
         count: int = 0,
     ) -> None:
-        """Take samples in turn (:func:`common.interleave`); ``programs`` run all the while."""
-        common.interleave(figures, measures, count or self.rounds, self.calm, programs)
+        """Take samples in turn (:func:`figures.interleave`); ``programs`` run all the while."""
+        figures.interleave(figures, measures, count or self.rounds, self.calm, programs)
 
     def by_wrk(
         self,

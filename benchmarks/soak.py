@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import common
+import figures
 from common import Failed, Program
 from peers import TOKEN
 
@@ -294,7 +295,7 @@ def main() -> int:
     if not problems:
         print("Everything was given back.")
     result = {
-        "settings": common.machine() | amounts | {"cycles": arguments.cycles},
+        "settings": figures.machine() | amounts | {"cycles": arguments.cycles},
         "states": [{"when": what.strip()} | asdict(state) for what, state in states],
         "problems": problems,
     }
