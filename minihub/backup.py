@@ -33,7 +33,7 @@ from .manage import Failed, Home, Say
 from .options import JupyterHub
 
 #: What backups are called in a directory of them; no other file there is ever deleted.
-NAME = re.compile(r"minihub-backup-\d{4}-\d\d-\d\d-\d{6}\.tar\.gz")
+NAME = re.compile(r"minihub-backup-\d{4}-\d\d-\d\d-\d{6}(-\d+)?\.tar\.gz")
 #: Files of the state directory that belong to the running hub, or that it can make anew.
 VOLATILE = frozenset({"lock", "hub-id", "hub-port", "proxy.json", "proxy.new", "proxy.pid"})
 #: Columns of secrets: rows that are nothing without one are deleted, others lose it.
@@ -101,7 +101,12 @@ def _target(home: Home, where: str) -> Path | None:
         directory = target.parent
     else:
         directory = Path(where).absolute() if where else directory
-        target = directory / f"minihub-backup-{clock.utcnow():%Y-%m-%d-%H%M%S}.tar.gz"
+        name = f"minihub-backup-{clock.utcnow():%Y-%m-%d-%H%M%S}"
+        target = directory / f"{name}.tar.gz"
+        for number in range(2, 100):  # of the same second
+            if not target.exists():
+                break
+            target = directory / f"{name}-{number}.tar.gz"
     try:
         if not where:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)

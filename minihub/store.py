@@ -116,6 +116,8 @@ class Store:
             self.engine.prepare()
             tables = self.engine.tables()
             self._refuse_foreign(tables)
+            if tables and not reset and self.path is not None:
+                self._refuse_damaged(self.path)
             self.db.bind(models.TABLES)
             version = self._version() if tables and not reset else None
             if version is not None and version != SCHEMA_VERSION:
@@ -130,6 +132,15 @@ class Store:
             ) from error
         finally:
             self._is_opening = False
+
+    def _refuse_damaged(self, path: Path) -> None:
+        """Look through the file before anything is written: a later error has written already."""
+        wrong = sqlitefiles.problems(path, quick=True)
+        if wrong:
+            raise StoreError(
+                f"{self.shown} is damaged ({wrong}); it was left as it is. "
+                f"{sqlitefiles.MEND_DAMAGED}"
+            )
 
     def _told(self, error: Exception) -> str:
         """Return what an error of the database means; at the start also who is in the way."""

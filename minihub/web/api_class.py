@@ -16,6 +16,7 @@ from typing import Any
 from ..auth.names import shown
 from ..errors import BadRequest
 from ..roster import Plan, Roster
+from . import schemas
 from .api_base import check_body, check_texts, find_user
 from .class_pages import TEACHER, approve, keeper
 from .context import Context
@@ -29,7 +30,13 @@ def _body(ctx: Context, types: dict[str, type]) -> dict[str, Any]:
     return check_body(ctx.json_body() or {}, types, "body")
 
 
-@routes.add("POST", "api/users/<name>/one-time-code", scopes=TEACHER, on="user")
+@routes.add(
+    "POST",
+    "api/users/<name>/one-time-code",
+    scopes=TEACHER,
+    on="user",
+    gives={201: "OneTimeCode"},
+)
 def one_time_code(ctx: Context, name: str) -> Any:
     """Give a user a one-time code in the place of any password; end logins and tokens."""
     keeper(ctx)
@@ -39,7 +46,14 @@ def one_time_code(ctx: Context, name: str) -> Any:
     return ctx.json(_slip(slip), 201)
 
 
-@routes.add("PUT", "api/users/<name>/password", scopes=TEACHER, on="user")
+@routes.add(
+    "PUT",
+    "api/users/<name>/password",
+    scopes=TEACHER,
+    on="user",
+    takes="SetPassword",
+    gives={204: schemas.EMPTY},
+)
 def set_password(ctx: Context, name: str) -> Any:
     """Set a user's password; end all logins."""
     authenticator = keeper(ctx)
@@ -53,7 +67,7 @@ def set_password(ctx: Context, name: str) -> Any:
     return ctx.reply(b"", 204)
 
 
-@routes.add("GET", "api/class/waiting", scopes=TEACHER)
+@routes.add("GET", "api/class/waiting", scopes=TEACHER, gives={200: "Waiting"}, fails=(404,))
 def waiting(ctx: Context) -> Any:
     """List those who wait for approval, the first first."""
     rows = keeper(ctx).book.waiting()
@@ -62,7 +76,14 @@ def waiting(ctx: Context) -> Any:
     )
 
 
-@routes.add("POST", "api/class/waiting", scopes=TEACHER)
+@routes.add(
+    "POST",
+    "api/class/waiting",
+    scopes=TEACHER,
+    takes="Decide",
+    gives={200: "Decided"},
+    fails=(404,),
+)
 def decide(ctx: Context) -> Any:
     """Let people in (``approve``) or turn them away (``refuse``); both are lists of names."""
     authenticator = keeper(ctx)
@@ -78,7 +99,14 @@ def decide(ctx: Context) -> Any:
     return ctx.json({"approved": made, "refused": refused})
 
 
-@routes.add("POST", "api/class/roster", scopes=TEACHER)
+@routes.add(
+    "POST",
+    "api/class/roster",
+    scopes=TEACHER,
+    takes="TakeRoster",
+    gives={200: "RosterPlan", 201: "RosterPlan", 400: "RosterRefused"},
+    fails=(404,),
+)
 def take_roster(ctx: Context) -> Any:
     """Say what a list would do; do it unless ``dry_run`` is true or a line is wrong."""
     keeper(ctx)
@@ -105,7 +133,7 @@ def _slip(slip: Any) -> dict[str, Any]:
     return {"name": slip.name, "code": slip.code, "expires_at": slip.expires_at}
 
 
-@routes.add("GET", "api/class/roster", scopes=TEACHER)
+@routes.add("GET", "api/class/roster", scopes=TEACHER, gives={200: "Roster"}, fails=(404,))
 def export(ctx: Context) -> Any:
     """Give everybody as the text of a CSV file."""
     keeper(ctx)

@@ -165,7 +165,7 @@ def _request_body(route: Route) -> dict[str, Any] | None:
 
 def _responses(route: Route) -> dict[str, Any]:
     answers = {status: _answer(status, name) for status, name in sorted(route.gives.items())}
-    for status in sorted(_errors(route)):
+    for status in sorted(_errors(route) - set(answers)):
         answers[status] = _error(route, status)
     return {str(status): answer for status, answer in answers.items()}
 

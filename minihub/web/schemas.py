@@ -257,6 +257,32 @@ ANSWERS: dict[str, Schema] = {
         },
         "required": ["progress"],
     },
+    "OneTimeCode": _object({"name": _TEXT, "code": _TEXT, "expires_at": _DATE}),
+    "Waiting": {
+        "type": "array",
+        "items": _object({"name": _TEXT, "created": _DATE, "address": _TEXT}),
+    },
+    "Decided": _object({"approved": _TEXTS, "refused": _NUMBER}),
+    "RosterPlan": _object(
+        {
+            "rows": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "line": _NUMBER,
+                        "name": _TEXT,
+                        "groups": _TEXTS,
+                        "action": {"enum": ["add", "join", "keep"]},
+                        "problem": _TEXT,
+                    }
+                ),
+            },
+            "note": _TEXT,
+            "slips": {"type": "array", "items": ref("OneTimeCode")},
+        }
+    ),
+    "RosterRefused": {"anyOf": [ref("RosterPlan"), ref("Error")]},
+    "Roster": _object({"list": _TEXT}),
     "OAuthToken": _object(
         {"access_token": _TEXT, "token_type": _TEXT, "expires_in": _NUMBER, "scope": _TEXT}
     ),
@@ -361,6 +387,9 @@ BODIES: dict[str, Schema] = {
         "type": "object",
         "properties": {"api_url": _TEXT, "auth_token": _TEXT},
     },
+    "SetPassword": _body({"password": _TEXT}, required=("password",)),
+    "Decide": _body({"approve": _TEXTS, "refuse": _TEXTS}),
+    "TakeRoster": _body({"list": _TEXT, "dry_run": _FLAG}),
     "Shutdown": {"type": "object", "properties": {"proxy": _FLAG, "servers": _FLAG}},
 }
 

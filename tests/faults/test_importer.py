@@ -113,7 +113,10 @@ def test_jupyterhubs_database_becomes_ours_in_its_place(made, start_hub):
     assert hub.api("user", secrets["chosen"]).json()["name"] == "ada"
     assert hub.api("users", secrets["all"]).status_code == 200
     few = hub.api("user", secrets["few"]).json()
-    assert few["name"] == "ben" and few["scopes"] == ["read:users:name!user=ben"]
+    assert few["name"] == "ben" and few["scopes"] == [
+        "read:users:groups!user=ben",
+        "read:users:name!user=ben",
+    ]
     assert hub.api("users", secrets["few"]).status_code == 403
     assert hub.api("user", secrets["long"]).json()["name"] == "ben"
     assert hub.api("user", secrets["service"]).json()["name"] == "robot"

@@ -321,7 +321,8 @@ def test_mysql_is_not_brought_up_to_date_without_a_dump(tmp_path, monkeypatch):
     store.open()
     with store.transaction():
         models.Meta.update(value="0").where(models.Meta.key == "schema_version").execute()
-    monkeypatch.setattr(stores, "MIGRATIONS", {0: lambda db: None})
+    steps = dict.fromkeys(range(stores.SCHEMA_VERSION), lambda db: None)
+    monkeypatch.setattr(stores, "MIGRATIONS", steps)
     monkeypatch.setattr(
         store.engine, "place", stores.dburl.parse("mysql+pymysql://hub@localhost/hub")
     )

@@ -127,6 +127,13 @@ ROWS = [
     ),
     Row("GET", "api/users/<name>/shared", "read:users:shares", "user", 200, own=True),
     Row("GET", "api/groups/<group_name>/shared", "read:groups:shares", "group", 200),
+    # -- a class: 404 on a hub that keeps no passwords ------------------------------------------
+    Row("POST", "api/users/<name>/one-time-code", "admin:users", "user", 404),
+    Row("PUT", "api/users/<name>/password", "admin:users", "user", 404, body={"password": "x"}),
+    Row("GET", "api/class/waiting", "admin:users", "", 404),
+    Row("POST", "api/class/waiting", "admin:users", "", 404, body={}),
+    Row("POST", "api/class/roster", "admin:users", "", 404, body={"list": ""}),
+    Row("GET", "api/class/roster", "admin:users", "", 404),
     *(
         Row(method, f"api/{kind}/shared/<owner>/{path}", scope, on, 404, own=on == "user")
         for kind, on in (("users/<name>", "user"), ("groups/<group_name>", "group"))

@@ -17,6 +17,8 @@ WITHOUT_SECRET = {
     ("POST", "api/oauth2/token"): "servers call it, with the secret of an OAuth client",
     ("POST", "security/csp-report"): "browsers report by themselves; nothing is stored",
     ("POST", "login"): "looks itself, to show its form again",
+    ("POST", "join"): "looks itself, to show its form again",
+    ("POST", "new-password"): "looks itself, to show its form again",
     ("POST", "api/users/<name>/tokens"): "a name and password in the body may stand for a login",
     ("POST", "api/authorizations/token"): "the same, for older clients",
 }
@@ -44,7 +46,8 @@ def test_exceptions_are_those_of_the_list():
 
 
 @pytest.mark.parametrize(
-    "path", ["login", "api/users/root-admin/tokens", "api/authorizations/token"]
+    "path",
+    ["login", "join", "new-password", "api/users/root-admin/tokens", "api/authorizations/token"],
 )
 def test_those_that_look_themselves_refuse_a_login_without_the_secret(admin, path):
     before = len(admin.get("/hub/api/users/root-admin/tokens").json()["api_tokens"])
