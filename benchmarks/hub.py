@@ -24,7 +24,7 @@ from pathlib import Path
 
 import common
 from common import Failed, Program, wrk
-from figures import Bar, Figure, Table
+from figures import Bar, Figure, Table, interleave
 from hubs import JUPYTERHUB, MINIHUB, SERVICE_TOKEN, Hub, build_minihub, code_directory, lab_bin
 
 EMPTY_ROUTE = "empty route"
@@ -81,8 +81,8 @@ class Run:
         programs: Iterable[Program] = (),
         count: int = 0,
     ) -> None:
-        """Take samples in turn (:func:`figures.interleave`); ``programs`` run all the while."""
-        figures.interleave(figures, measures, count or self.rounds, self.calm, programs)
+        """Take samples in turn (:func:`interleave`); ``programs`` run all the while."""
+        interleave(figures, measures, count or self.rounds, self.calm, programs)
 
     def by_wrk(
         self,

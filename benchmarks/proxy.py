@@ -30,7 +30,7 @@ from typing import Any
 
 import common
 from common import Failed, Program, wrk
-from figures import Bar, Figure, Table
+from figures import Bar, Figure, Table, interleave
 from peers import CHP, MINIHUB, NGINX, NGINX_TUNED, TOKEN, Proxies, Proxy, Upstreams
 
 ROUTES = 10_000
@@ -99,9 +99,9 @@ class Run:
         count: int = 0,
         cores: Callable[[str], Iterable[int]] = lambda name: (),
     ) -> None:
-        """Take samples in turn (:func:`figures.interleave`); ``proxies`` run all the while."""
+        """Take samples in turn (:func:`interleave`); ``proxies`` run all the while."""
         programs = [proxy.program for proxy in proxies] + self.upstreams.programs
-        figures.interleave(figures, measures, count or self.rounds, self.calm, programs, cores)
+        interleave(figures, measures, count or self.rounds, self.calm, programs, cores)
 
     def wrk(self, url: str, connections: int, **kwargs: Any) -> common.Wrk:
         return wrk(url, connections, self.seconds, on=[self.load_core], **kwargs)

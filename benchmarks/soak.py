@@ -27,8 +27,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import common
-import figures
 from common import Failed, Program
+from figures import machine
 from peers import TOKEN
 
 MIB = 2**20
@@ -295,7 +295,7 @@ def main() -> int:
     if not problems:
         print("Everything was given back.")
     result = {
-        "settings": figures.machine() | amounts | {"cycles": arguments.cycles},
+        "settings": machine() | amounts | {"cycles": arguments.cycles},
         "states": [{"when": what.strip()} | asdict(state) for what, state in states],
         "problems": problems,
     }
