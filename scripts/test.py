@@ -8,10 +8,14 @@ program configurable-http-proxy and, where it runs as root on Debian or Ubuntu, 
 database servers PostgreSQL and MariaDB, which the tests start in directories of their own. The
 pictures that the browser tests take are kept in ``tests/artifacts``. With arguments, pytest is
 given these instead of the whole suite.
+
+Of the whole suite, many tests run at once, and some judge real processes by the clock: a few that
+fail are run once more, alone, and are named. Who fails alone too fails the run.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +23,8 @@ import sys
 
 import environments
 
+#: So many tests may owe their failure to the others beside them; more are no accident.
+FEW = 12
 #: Programs the tests use, and the Debian package of each.
 PROGRAMS = {
     "caddy": "caddy",
@@ -30,6 +36,7 @@ PROGRAMS = {
     "pg_createcluster": "postgresql",
 }
 PYZ = environments.ROOT / "build" / "minihub.pyz"
+FAILED = environments.ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
 
 
 def main() -> int:
@@ -50,22 +57,39 @@ def main() -> int:
     # one worker, so that what its tests share is started once.
     together = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile"]
     pytest = [python, "-m", "pytest"]
-    tests = [[*pytest, "-q", *together, "tests"]]
-    if len(sys.argv) > 1:
-        tests = [[*pytest, *sys.argv[1:]]]
     PYZ.parent.mkdir(exist_ok=True)
     steps = [
         [str(tools / "ruff"), "check", "--quiet", "."],
         [str(tools / "ruff"), "format", "--quiet", "--check", "."],
         [python, "build_zipapp.py", "-o", str(PYZ)],
-        *tests,
     ]
+    if len(sys.argv) > 1:
+        return _run([*steps, [*pytest, *sys.argv[1:]]], environment)
+    if code := _run(steps, environment):
+        return code
+    code = _run([[*pytest, "-q", "--cache-clear", *together, "tests"]], environment)
+    failed = _failed() if code == 1 else []
+    if not 0 < len(failed) <= FEW:
+        return code
+    print("Once more, alone:", *failed, sep="\n  ", flush=True)
+    return _run([[*pytest, "-q", "--last-failed", "--last-failed-no-failures=none"]], environment)
+
+
+def _run(steps: list[list[str]], environment: dict[str, str]) -> int:
+    """Run these commands up to the first that fails, and return the exit code of the last."""
     for step in steps:
         print("+", " ".join(step), flush=True)
-        code = subprocess.run(step, env=environment).returncode
-        if code:
+        if code := subprocess.run(step, env=environment).returncode:
             return code
     return 0
+
+
+def _failed() -> list[str]:
+    """Return the tests that failed in the last run, as pytest has written them down."""
+    try:
+        return sorted(json.loads(FAILED.read_text()))
+    except (OSError, ValueError):
+        return []
 
 
 def _install_programs() -> None:

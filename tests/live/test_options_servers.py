@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from typing import Any
 
 import psutil
@@ -192,8 +193,9 @@ def test_poll_interval_and_jitter_notice_an_ended_server(start_hub, tmp_path, ji
     if jitter:  # from nothing to twice the interval
         until(lambda: any(pause < 2.5 for pause in pauses()), 60)
     else:
-        until(lambda: len(pauses()) >= 2, 40)
-        assert 2.9 < min(pauses()) < 15  # those of a busy machine are longer
+        until(lambda: len(pauses()) >= 3, 60)
+        # A look that came late makes the pause behind it shorter; and a busy machine is slow.
+        assert 2.7 < statistics.median(pauses()) < 15
     psutil.Process(hub.server_process("root-admin").pid).kill()
     hub.wait_text("Server root-admin/ has ended by itself", timeout_s=20)
 
