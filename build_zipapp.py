@@ -347,6 +347,8 @@ def main() -> int:
         help="the file to write (default: minihub.pyz beside this script)",
     )
     file = parser.parse_args().output.absolute()
+    if file.is_dir():
+        parser.error(f"{file} is a directory; name the file to write, as in -o {file}/minihub.pyz")
     wheels = HERE / "build" / "wheels"
     try:
         say(f"building {file}")

@@ -10,6 +10,7 @@ enqueue.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import getpass
 import logging
 import os
@@ -408,7 +409,7 @@ def _bind(ip: str, port: int, option: str) -> Iterator[socket.socket]:
             raise AlreadyRunning(
                 f"{option}: port {port} on {ip or 'all addresses'} is in use{who}. "
                 f"Stop that program, or choose another port: --{option}=…"
-                if error.errno == 98
+                if error.errno == errno.EADDRINUSE
                 else f"{option}: cannot listen on {ip or 'all addresses'} port {port}: "
                 f"{error.strerror}"
             ) from error

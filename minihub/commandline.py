@@ -131,6 +131,8 @@ def parse(arguments: Sequence[str], verbs: Sequence[Verb]) -> tuple[Verb, Call]:
     """
     call = Call()
     rest = list(arguments)
+    if rest[:1] == ["help"]:  # another way of many programs to ask for it
+        rest = [*rest[1:], "--help"]
     while rest:
         word = rest.pop(0)
         if word.startswith("-") and word != "-":
@@ -237,12 +239,27 @@ def _take_verb(call: Call, verbs: Sequence[Verb]) -> Verb:
         return next(verb for verb in verbs if not verb.words)
     given = " ".join(call.words[:2])
     first = call.words[0]
-    inner = [verb.words for verb in verbs if verb.words.split()[:1] == [first]]
+    inner = [verb for verb in verbs if verb.words.split()[:1] == [first]]
     if inner and len(call.words) == 1:
-        raise UsageError(f"{first} what? One of: {', '.join(inner)}")
+        if call.switches & {"-h", "--help"}:
+            return _family(call.words.pop(), inner)
+        words = ", ".join(verb.words for verb in inner)
+        raise UsageError(f"{first} what? One of: {words}")
     known = [verb.words for verb in verbs if verb.words]
     near = _did_you_mean(given, known) or _did_you_mean(first, known)
     raise UsageError(f'unknown verb "{given if near else first}"{near}')
+
+
+def _family(first: str, inner: Sequence[Verb]) -> Verb:
+    """Return what stands for all verbs that begin with the same word, to have its help shown."""
+    return Verb(
+        first,
+        inner[0].run,
+        "One of these; each with --help says more:",
+        configured=False,
+        flags={verb.words: verb.help.partition("\n")[0] for verb in inner},
+        operand="...",
+    )
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import pwd
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from typing import Any
 
 import psutil
 
+_TCP_LISTEN = "0A"
+
 
 def port_holder(port: int) -> str:
     """Return who listens on a TCP port, as ``NAME (process PID)``; empty when it cannot be seen.
 
-    Without root only processes of the same user can be seen.
+    Without root the processes of others cannot be seen; Linux tells whose the socket is.
     """
     try:
         for connection in psutil.net_connections("tcp"):
@@ -31,7 +34,27 @@ def port_holder(port: int) -> str:
                 return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
     except (psutil.Error, OSError):
         pass
-    return ""
+    uid = _listening_uid(port)
+    if uid is None:
+        return ""
+    try:
+        return f"a program of the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"a program of the user with id {uid}"
+
+
+def _listening_uid(port: int) -> int | None:
+    """Return the uid of a socket that listens on a TCP port (proc(5), /proc/net/tcp)."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in map(str.split, lines):
+            _, _, local_port = fields[1].rpartition(":")
+            if fields[3] == _TCP_LISTEN and int(local_port, 16) == port:
+                return int(fields[7])
+    return None
 
 
 #: Names of interfaces that lead to virtual machines and containers on this machine only.

@@ -9,6 +9,7 @@ Threads: waitress's; an authenticator may take its time in one.
 from __future__ import annotations
 
 import logging
+import os
 import pwd
 import uuid
 from typing import Any
@@ -33,6 +34,8 @@ routes = Routes()
 
 #: What a login may end with although nobody guessed wrong.
 _NOT_WRONG = (NotAllowed, LoginUnavailable, MustSetPassword, CodeExpired, StillWaiting)
+#: Programs that stand for "nobody logs in here" in the table of users (nologin(8), false(1)).
+_NO_SHELLS = ("nologin", "false", "sync")
 
 
 def start_session(ctx: Context, user: User) -> None:
@@ -293,4 +296,6 @@ def _unfit_owner(name: str) -> str:
         return "This machine has no user of that name. Make one first, or name another."
     if entry.pw_uid == 0:
         return "The owner cannot be root. Name an ordinary user of this machine."
+    if os.path.basename(entry.pw_shell) in _NO_SHELLS:
+        return "That is an account of the system, nobody logs in with it. Name an ordinary user."
     return ""

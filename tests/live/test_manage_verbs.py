@@ -141,15 +141,26 @@ def test_token_is_made_without_a_hub_and_works_when_it_runs(rested, start_hub):
 LINK = re.compile(r"http://[^/]+(?P<path>/hub/login\?owner=\S+)\n")
 
 
+@pytest.fixture
+def somebody():
+    name = f"mh{os.getpid()}"
+    subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", name], check=True)
+    yield name
+    subprocess.run(["userdel", name], check=True)
+
+
 @pytest.mark.root
-def test_admin_link_leads_to_the_running_hub_and_makes_an_admin_on_any_hub(hub):
+def test_admin_link_leads_to_the_running_hub_and_makes_an_admin_on_any_hub(hub, somebody):
     done = run_process(hub, "admin", "link", env=os.environ | {"SUDO_USER": ""})
     assert done.returncode == 0 and done.stdout.startswith(hub.url)  # a port nobody configured
     path = LINK.match(done.stdout)["path"]
     browser = hub.browser()
     page = browser.get(path).text
     assert "Make this hub yours" in page and "A new hub" not in page
-    answer = browser.submit(path, {"username": "daemon"})
+    for unfit, why in (("root", "cannot be root"), ("daemon", "nobody logs in with it")):
+        answer = browser.submit(path, {"username": unfit})
+        assert answer.status_code == 400 and why in answer.text
+    answer = browser.submit(path, {"username": somebody})
     assert (answer.status_code, answer.headers["Location"]) == (302, "/hub/home")
     assert browser.get("/hub/admin").status_code == 200
     assert hub.browser().get(path).status_code == 403  # once

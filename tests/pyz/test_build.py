@@ -187,6 +187,12 @@ def test_output_that_cannot_be_written_is_named(copy_with_wheels):
     assert "Traceback" not in done.stderr
 
 
+def test_output_that_is_a_directory_is_refused_with_the_way_out(copy_with_wheels, tmp_path):
+    done = build(copy_with_wheels, "-o", tmp_path)
+    assert done.returncode == 2
+    assert f"-o {tmp_path}/minihub.pyz" in done.stderr
+
+
 def test_failed_build_leaves_the_old_file(copy_with_wheels):
     file = copy_with_wheels / "minihub.pyz"
     file.write_bytes(b"old")

@@ -109,6 +109,14 @@ def test_help_of_a_verb_names_its_flags_and_words(run, verb):
     assert max(map(len, result.out.splitlines())) <= 100
 
 
+def test_help_of_verbs_that_begin_alike_lists_them(run):
+    result = run("config", "--help")
+    assert result.code == 0 and result.out.startswith("Usage: minihub config ...")
+    assert "config check" in result.out and "config show" in result.out
+    assert run("help", "config").out == result.out
+    assert run("help").out == run("--help").out
+
+
 def test_help_all_has_every_option_with_its_default(run):
     result = run("--help-all")
     for name in JupyterHub.class_trait_names(config=True):
