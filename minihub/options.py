@@ -61,7 +61,7 @@ COMPANIONS = (
     "minihub.local.SimpleLocalProcessSpawner",
     "minihub.proxies.Proxy",
     "minihub.proxies.ConfigurableHTTPProxy",
-    "minihub.proxies.ThreadedProxy",
+    "minihub.ownproxy.ThreadedProxy",
 )
 
 #: Short names, and JupyterHub's own dotted names, of classes that we have.
@@ -91,8 +91,9 @@ SPAWNERS = {
     "jupyterhub.spawner.SimpleLocalProcessSpawner": "minihub.local.SimpleLocalProcessSpawner",
 }
 PROXIES = {
-    "default": "minihub.proxies.ThreadedProxy",
-    "threaded": "minihub.proxies.ThreadedProxy",
+    "default": "minihub.ownproxy.ThreadedProxy",
+    "threaded": "minihub.ownproxy.ThreadedProxy",
+    "minihub.proxies.ThreadedProxy": "minihub.ownproxy.ThreadedProxy",
     "configurable-http-proxy": "minihub.proxies.ConfigurableHTTPProxy",
     "jupyterhub.proxy.Proxy": "minihub.proxies.Proxy",
     "jupyterhub.proxy.ConfigurableHTTPProxy": "minihub.proxies.ConfigurableHTTPProxy",
@@ -310,7 +311,7 @@ class JupyterHub(LaterOptions, Application):
         " A proxy that has ended is noticed at once.",
     ).tag(config=True, unit="seconds")
     proxy_class = ClassName(
-        "minihub.proxies.ThreadedProxy",
+        "minihub.ownproxy.ThreadedProxy",
         base="minihub.proxies.Proxy",
         names=PROXIES,
         help="Class that runs the proxy. A short name (threaded, configurable-http-proxy), a"

@@ -14,7 +14,6 @@ from __future__ import annotations
 import http.client
 import logging
 import os
-import re
 import socket
 import ssl
 import threading
@@ -27,7 +26,7 @@ from urllib.parse import quote, unquote, urlsplit
 from traitlets import Bool, Dict, Enum, Int, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
-from . import clock, orphans, process, proxyfacts, runtime, tokens
+from . import clock, orphans, process, proxyfacts, tokens
 from .addresses import ALL_ADDRESSES, in_url
 from .errors import ConfigError, ProxyError
 from .options_later import split_url
@@ -540,56 +539,6 @@ class ConfigurableHTTPProxy(Proxy):
             data = {key: facts[key] for key in facts if key not in ("target", "jupyterhub")}
             routes[spec] = {"routespec": spec, "target": facts["target"], "data": data}
         return routes
-
-
-class ThreadedProxy(ConfigurableHTTPProxy):
-    """The built-in proxy: the ``proxy`` verb of this program."""
-
-    command = Command([], help="Program to use in place of the built-in one.").tag(config=True)
-
-    finds_ports = True
-    _PUBLIC = re.compile(r"Proxying https?://.*:(\d+) to")
-    _API = re.compile(r"Proxy API at https?://.*:(\d+)/api/routes")
-
-    @default("api_url")
-    def _default_api_url(self) -> str:
-        """The usual port when it is free, else any: a second hub on one machine is no mistake."""
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", 8001))
-            except OSError:
-                return "http://127.0.0.1:0"
-        return "http://127.0.0.1:8001"
-
-    def program(self) -> list[str]:
-        return list(self.command) or runtime.self_command("proxy")
-
-    def arguments(self) -> list[str]:
-        args = super().arguments()
-        # So that the hub learns of the process that this one hands over to.
-        args += ["--pid-file", str(Path(self.pid_file).absolute())]
-        host, port, prefix = self.place.statsd
-        if host and not self.command:
-            args += ["--statsd-host", host, "--statsd-port", str(port)]
-            args += ["--statsd-prefix", f"{prefix}.chp" if prefix else "chp"]
-        return args
-
-    def close_tunnels(self, routespec: str) -> None:
-        if not self.command:  # an addition of ours to the proxy's API
-            self._client.request("DELETE", self._api_path(routespec, "tunnels"))
-
-    def find_ports(self) -> None:
-        """Read the ports in use from what the proxy prints once it listens."""
-        if self.public_port and urlsplit(self.api_url).port:
-            return
-        lines = "\n".join(process.tail(self.log_path, 50, self._log_since))
-        public, api = self._PUBLIC.search(lines), self._API.search(lines)
-        if public is None or api is None:
-            raise ProxyError("the proxy does not listen yet")
-        self.public_port = int(public[1])
-        parts = urlsplit(self.api_url)
-        self.api_url = f"{parts.scheme}://{in_url(parts.hostname)}:{api[1]}"
 
 
 def _free_port(ip: str) -> int:

@@ -96,6 +96,7 @@ LAYERS = {
     "minihub.deadline": 3,
     "minihub.local": 3,
     "minihub.proxies": 3,
+    "minihub.ownproxy": 3,
     "minihub.proxyclient": 2,
     "minihub.proxyfacts": 2,
     "minihub.auth": 3,

@@ -54,7 +54,7 @@ REFERENCE = {
     "proxy_api_port": ("Int", 0),
     "proxy_auth_token": ("Unicode", ""),
     "proxy_check_interval": ("Int", 30),
-    "proxy_class": ("Type", "minihub.proxies.ThreadedProxy"),
+    "proxy_class": ("Type", "minihub.ownproxy.ThreadedProxy"),
     "proxy_cmd": ("Command", []),
     "reset_db": ("Bool", False),
     "service_check_interval": ("Int", 60),
