@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("minihub.aio")
 
+#: How often somebody who waits is asked whether the result is still wanted.
+STEP_S = 0.25
 #: How long :func:`close` waits for cancelled coroutines and for its thread.
 CLOSE_TIMEOUT_S = 5.0
 
@@ -47,6 +49,7 @@ def call(
     *args: Any,
     timeout_s: float | None = None,
     late: Callable[[], Any] | None = None,
+    still_wanted: Callable[[], Any] | None = None,
     **kwargs: Any,
 ) -> Any:
     """Return what ``fn(*args, **kwargs)`` returns, or what it comes to when awaited.
@@ -54,7 +57,8 @@ def call(
     ``timeout_s`` (seconds, None for no limit) bounds the waiting. A coroutine runs on the loop's
     thread. A plain function runs in the caller's thread or, when it is not ours and there is a
     limit, in a thread of its own: it cannot be interrupted, but nobody waits for it any longer.
-    ``late`` is called when such a function, given up, returns after all.
+    ``still_wanted`` is called several times a second meanwhile and raises to give up. ``late`` is
+    called when such a function, or a coroutine that nothing can cancel, returns after all.
 
     Raises TimeoutError when the time is over; the coroutine is cancelled then. Raises RuntimeError
     when called with an awaitable on the loop's own thread, which would wait for itself, and when
@@ -63,16 +67,37 @@ def call(
     """
     if getattr(fn, "__tornado_coroutine__", False):
         # tornado's own decorator makes futures, and wants the loop it is called in for that.
-        return _wait_for(_called_inside(fn, args, kwargs), timeout_s)
+        return _wait_for(_called_inside(fn, args, kwargs), timeout_s, late, still_wanted)
     if timeout_s is not None and not _is_ours(fn) and threading.current_thread() is not _thread:
         began = clock.monotonic()
-        result = _Bounded(fn, args, kwargs).result(timeout_s, late)
+        result = _Bounded(fn, args, kwargs).result(timeout_s, late, still_wanted)
         timeout_s = max(0.001, timeout_s - (clock.monotonic() - began))
     else:
         result = fn(*args, **kwargs)
     if not inspect.isawaitable(result):
         return result
-    return _wait_for(result, timeout_s)
+    return _wait_for(result, timeout_s, late, still_wanted)
+
+
+def _patiently(
+    wait: Callable[[float | None], Any],
+    timeout_s: float | None,
+    still_wanted: Callable[[], Any] | None,
+) -> bool:
+    """Wait, in steps where somebody may give up; return whether what was waited for came.
+
+    ``wait`` waits so many seconds and returns what it waits for, or something false.
+    """
+    if still_wanted is None:
+        return bool(wait(timeout_s))
+    deadline = None if timeout_s is None else clock.monotonic() + timeout_s
+    while True:
+        left = STEP_S if deadline is None else deadline - clock.monotonic()
+        if wait(max(0.0, min(left, STEP_S))):
+            return True
+        if left <= 0:
+            return False
+        still_wanted()
 
 
 def _is_ours(fn: Callable[..., Any]) -> bool:
@@ -110,24 +135,37 @@ class _Bounded:
         with self._lock:
             self._done.set()
             late = self._late
-        try:
-            if late is not None:
-                late()
-        except Exception:
-            log.exception("After a call that was given up")
+        _run_late(late)
         for close in at_thread_end:
             close()
 
-    def result(self, timeout_s: float, late: Callable[[], Any] | None) -> Any:
+    def result(
+        self,
+        timeout_s: float,
+        late: Callable[[], Any] | None,
+        still_wanted: Callable[[], Any] | None,
+    ) -> Any:
         """Return or raise what the function does. Raises TimeoutError."""
-        self._done.wait(timeout_s)
-        with self._lock:
-            if not self._done.is_set():
-                self._late = late
-                raise TimeoutError(f"no result within {timeout_s:g} s")
+        try:
+            _patiently(self._done.wait, timeout_s, still_wanted)
+        finally:
+            with self._lock:
+                is_done = self._done.is_set()
+                if not is_done:
+                    self._late = late
+        if not is_done:
+            raise TimeoutError(f"no result within {timeout_s:g} s")
         if self._error is not None:
             raise self._error
         return self._value
+
+
+def _run_late(late: Callable[[], Any] | None) -> None:
+    try:
+        if late is not None:
+            late()
+    except Exception:
+        log.exception("After a call that was given up")
 
 
 async def _called_inside(fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -168,14 +206,46 @@ def close() -> None:
         log.warning("a coroutine did not end within %g s of its cancellation", CLOSE_TIMEOUT_S)
 
 
-def _wait_for(awaitable: Awaitable[Any], timeout_s: float | None) -> Any:
+class _Awaited:
+    """An awaitable in the loop, with what is to be done if it comes to an end after all."""
+
+    def __init__(self, awaitable: Awaitable[Any], late: Callable[[], Any] | None) -> None:
+        self._awaitable = awaitable
+        self._late = late
+        self._lock = threading.Lock()
+        self._is_done = False
+        self._was_given_up = False
+
+    async def run(self) -> Any:
+        try:
+            result = await self._awaitable
+        finally:
+            with self._lock:
+                self._is_done = True
+        if self._was_given_up:  # and it was not to be cancelled
+            thread = threading.Thread(target=_run_late, args=(self._late,), name="call-late")
+            thread.daemon = True
+            thread.start()
+        return result
+
+    def give_up(self) -> bool:
+        """Return whether nobody will wait any longer: False when it has just come to its end."""
+        with self._lock:
+            self._was_given_up = not self._is_done
+            return self._was_given_up
+
+
+def _wait_for(
+    awaitable: Awaitable[Any],
+    timeout_s: float | None,
+    late: Callable[[], Any] | None = None,
+    still_wanted: Callable[[], Any] | None = None,
+) -> Any:
     import asyncio
     import concurrent.futures
 
-    async def waited() -> Any:
-        return await awaitable
-
-    coroutine = awaitable if inspect.iscoroutine(awaitable) else waited()
+    awaited = _Awaited(awaitable, late)
+    coroutine = awaited.run()
     with _lock:
         loop = _running_loop_locked()
         inside = threading.current_thread() is _thread
@@ -183,9 +253,19 @@ def _wait_for(awaitable: Awaitable[Any], timeout_s: float | None) -> Any:
             future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     if inside:
         coroutine.close()
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()
         raise RuntimeError("call() on the event loop's own thread would wait for itself: use await")
-    done, _pending = concurrent.futures.wait([future], timeout_s)
-    if not done and future.cancel():
+    try:
+        done = _patiently(
+            lambda step_s: concurrent.futures.wait([future], step_s).done, timeout_s, still_wanted
+        )
+    except BaseException:
+        awaited.give_up()
+        future.cancel()
+        raise
+    if not done and awaited.give_up():
+        future.cancel()
         raise TimeoutError(f"no result within {timeout_s:g} s")
     try:
         return future.result()

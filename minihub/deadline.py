@@ -1,5 +1,7 @@
 """What others wrote about servers, called with a limit: ``Spawner.start_timeout``.
 
+Nor does anybody wait for it whose start was cancelled.
+
 Rules of this file: it decides nothing but that nobody waits for ever.
 
 Threads: any.
@@ -14,23 +16,30 @@ from . import aio
 from .errors import SpawnTimeout
 
 
-def in_time(what: str, limit_s: float, fn: Callable[..., Any], *args: Any) -> Any:
-    """Return what a function returns; ``what`` names it. Raises SpawnTimeout."""
+def in_time(what: str, spawner: Any, fn: Callable[..., Any], *args: Any) -> Any:
+    """Return what a function returns; ``what`` names it.
+
+    Raises SpawnTimeout, and what the spawner's ``still_wanted`` raises.
+    """
     try:
-        return aio.call(fn, *args, timeout_s=limit_s)
+        return bounded(spawner, fn, *args)
     except TimeoutError as error:
-        raise SpawnTimeout(
-            f"{what} did not end within {limit_s} s (Spawner.start_timeout)."
-        ) from error
+        limit = f"{spawner.start_timeout} s (Spawner.start_timeout)"
+        raise SpawnTimeout(f"{what} did not end within {limit}.") from error
 
 
 def start(spawner: Any) -> Any:
     """Return what ``start`` does; a server that comes after it was given up is ended again.
 
-    Raises TimeoutError.
+    Raises TimeoutError, and what the spawner's ``still_wanted`` raises.
     """
-    return aio.call(
-        spawner.start,
-        timeout_s=spawner.start_timeout,
-        late=lambda: aio.call(spawner.stop, now=True),
-    )
+    return bounded(spawner, spawner.start, late=lambda: aio.call(spawner.stop, now=True))
+
+
+def bounded(
+    spawner: Any, fn: Callable[..., Any], *args: Any, late: Callable[[], Any] | None = None
+) -> Any:
+    """Return what a function returns, as :func:`minihub.aio.call` does, with a spawner's limits."""
+    wanted = None if spawner.is_over else spawner.still_wanted
+    limit_s = spawner.start_timeout
+    return aio.call(fn, *args, timeout_s=limit_s, late=late, still_wanted=wanted)

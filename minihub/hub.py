@@ -48,6 +48,8 @@ log = logging.getLogger("minihub.hub")
 POOL_SIZE = 128
 #: How long a process that was sent SIGKILL may take to end.
 END_WAIT_S = 5.0
+#: How often a spawner is asked, Spawner.start_timeout each time, for a server of the last hub.
+CHECKS = 5
 #: How long the hub's own stop waits for all servers together, beyond one server's ladder.
 STOP_GRACE_S = 15.0
 
@@ -284,6 +286,7 @@ class Hub:
         spawner = self._new_spawner(person, server.name)
         spawner.handler = handler
         server.spawner = spawner
+        spawner.still_wanted = partial(self._go_on, server)
         spawner.apply_group_overrides()
         self.rows.give_credentials(server, spawner, user_options)
         if self.auth_states.enabled:
@@ -300,7 +303,7 @@ class Hub:
             waiting = Text("Waiting for the server to answer...")
             server.add_event({"progress": 70, "message": waiting})
             url = server.target + spawner.server_url
-            spawner.wait_ready(url, still_wanted=lambda: self._go_on(server))
+            spawner.wait_ready(url)
         self._go_on(server)
         self.routes.add_server(server)
         server.started = clock.utcnow()
@@ -356,13 +359,17 @@ class Hub:
             server.notice = None  # its user knows, or does not care
             server.remove_when_stopped |= remove
             if server.state is State.SPAWNING:
-                server.cancelled.set()
+                server.cancelled.set()  # whoever waits for code of others stops waiting
                 server.move(State.STOPPING, only_from=State.SPAWNING)  # SPAWNING -> STOPPING
                 if self.line.leave(server):
                     never = Cancelled("the start was cancelled")
                     self._pool.submit(self._start_failed, server, never, 0.0)
                 return server
-            if not server.move(State.STOPPING, only_from=State.READY):  # READY -> STOPPING
+            # CHECKING -> STOPPING or READY -> STOPPING
+            if not any(
+                server.move(State.STOPPING, only_from=state)
+                for state in (State.CHECKING, State.READY)
+            ):
                 return server
         log.info("Stopping server %s: %s", server.full_name, why)
         self._pool.submit(self._run_stop, server)
@@ -376,6 +383,9 @@ class Hub:
             log.exception("Stopping %s failed", server.full_name)
         try:
             failed = server.spawner is not None and self._is_alive(server)
+        except TimeoutError:
+            log.error("The spawner of %s does not say whether it has stopped", server.full_name)
+            failed = False
         except Exception:  # a spawner may be anybody's
             log.exception("Looking whether %s has stopped failed", server.full_name)
             failed = False
@@ -396,6 +406,7 @@ class Hub:
         steps: list[tuple[str, Any]] = [("route", lambda: self.routes.remove_server(server))]
         if spawner is not None:
             person = spawner.user
+            spawner.is_over = True
             steps += [
                 ("process", lambda: aio.call(spawner.stop, now=now, timeout_s=_ladder_s(spawner))),
                 ("hook", lambda: spawner.run_hook("post_stop_hook")),
@@ -514,12 +525,18 @@ class Hub:
             self._forget(server)
 
     def _answers_alive(self, server: Server) -> bool:
-        """Ask a server's spawner until it answers; one that is slow says nothing about a server."""
-        while not self._stopping.is_set():
+        """Ask a server's spawner until it answers; one that is slow says nothing about a server.
+
+        After some tries the server counts as running: it can then be used, if it is, and stopped.
+        """
+        for left in range(CHECKS - 1, -1, -1):
+            if self._stopping.is_set() or server.state is not State.CHECKING:
+                break
             try:
                 return self._is_alive(server)
             except TimeoutError:
-                log.warning("The spawner of %s does not answer; asking again", server.full_name)
+                then = "asking again" if left else "its server counts as running"
+                log.warning("The spawner of %s does not answer; %s", server.full_name, then)
         return True
 
     def reset(self) -> None:
@@ -563,4 +580,4 @@ def _ladder_s(spawner: Spawner | None) -> float:
 
 def _in_time(spawner: Spawner, method: Callable[..., Any], person: UserInfo) -> Any:
     """Return what a method of the authenticator's does. Raises SpawnTimeout."""
-    return deadline.in_time(method.__name__, spawner.start_timeout, method, person, spawner)
+    return deadline.in_time(method.__name__, spawner, method, person, spawner)

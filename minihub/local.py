@@ -28,7 +28,7 @@ from typing import Any
 from traitlets import Dict, Enum, Int, List, TraitError, Unicode, default, validate
 
 from . import aio, confinement, cpu, landlock, orphans, process, runtime, warmpool, warmstart
-from .auth.osusers import system_user
+from .auth.osusers import own_name, own_shell, system_user
 from .errors import ExitedEarly, SpawnError
 from .filenames import file_name
 from .ports import free_port
@@ -84,7 +84,6 @@ NO_SANDBOX = (
     "has); auto lets servers run without a sandbox"
 )
 
-_NO_SHELLS = ("nologin", "false")
 #: What Popen takes that has a meaning here.
 _POPEN_KEYS = ("cwd", "umask")
 
@@ -206,7 +205,7 @@ class LocalProcessSpawner(Spawner):
             )
         if account.pw_uid != own:
             raise SpawnError(
-                f"The hub runs as the user {_own_name()} and cannot start a server as the user "
+                f"The hub runs as the user {own_name()} and cannot start a server as the user "
                 f"{account.pw_name}.",
                 hint="Run the hub as root, or let all servers run as the hub's own user "
                 "(SimpleLocalProcessSpawner), JupyterHub.spawner_class: simple.",
@@ -278,6 +277,7 @@ class LocalProcessSpawner(Spawner):
 
         Raises SpawnError that says what is absent or forbidden, with a hint what to do.
         """
+        self._refuse_late()
         if not self.cmd:
             raise SpawnError("The hub is configured wrongly: Spawner.cmd is empty.")
         launch = self.launch_spec()
@@ -307,9 +307,20 @@ class LocalProcessSpawner(Spawner):
             self._cold = (argv, given, plan)
         else:
             self._start_cold(argv, given)
+        self._refuse_late()
         how = "cold" if found is None else "warm"
         self.log.info("Server %s%s: pid %d, %s", self.user.name, self._slash_name, self.pid, how)
         return self.ip, self.port
+
+    def _refuse_late(self) -> None:
+        """End what this run has started after the hub gave it up. Raises SpawnError then.
+
+        The hub says so first and stops the process it finds then, so that one of both sees it.
+        """
+        if self.is_over:
+            if self._process is not None:
+                self._process.stop(0, self.term_timeout, self.kill_timeout)
+            raise SpawnError("The start was given up.")
 
     def _start_cold(self, argv: list[str], given: dict[str, Any]) -> None:
         self._cold = None
@@ -477,7 +488,7 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
 
         TMPDIR too in a sandbox, which cannot write to a directory that all share.
         """
-        own = {"USER": self.user.name, "HOME": self.home_dir, "SHELL": _own_shell()}
+        own = {"USER": self.user.name, "HOME": self.home_dir, "SHELL": own_shell()}
         return env | own | ({"TMPDIR": str(self._tmp_dir)} if self.is_confined else {})
 
     # -- the sandbox -----------------------------------------------------------------------
@@ -578,20 +589,3 @@ def how_to_install(command: str) -> str:
     if os.path.basename(command) in INSTALLED_PROGRAMS:
         return f"Install it: {INSTALL_LINE}"
     return "Install it, or name another program in Spawner.cmd."
-
-
-def _own_name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
-
-
-def _own_shell() -> str:
-    try:
-        shell = pwd.getpwuid(os.geteuid()).pw_shell
-    except KeyError:
-        shell = ""
-    if not shell or os.path.basename(shell) in _NO_SHELLS:
-        return shutil.which("bash") or "/bin/sh"
-    return shell

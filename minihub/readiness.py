@@ -9,11 +9,16 @@ Threads: any.
 from __future__ import annotations
 
 import http.client
+import io
 import random
 import signal
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
+from . import clock
 from .texts import Text
 
 #: The pause after a try is random up to a bound that doubles from the first to the second.
@@ -22,6 +27,10 @@ LAST_PAUSE_S = 5.0
 #: The bound while nobody listens yet: it costs next to nothing to ask, and somebody is waiting.
 REFUSED_PAUSE_S = 0.5
 TRY_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 2.0
+LONGEST_HEAD = 2**16
+#: How long at most a wait goes on without asking whether it is still wanted.
+_STEP_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -40,15 +49,24 @@ class Answer:
         return self.status is not None and self.status < 500
 
 
-def ask(url: str, timeout_s: float) -> Answer:
-    """Return what a server answers to ``GET url``. Raises ValueError for no http:// URL."""
+def ask(url: str, timeout_s: float, still_wanted: Callable[[], Any] | None = None) -> Answer:
+    """Return what a server answers to ``GET url``, whose head must be there in time.
+
+    ``still_wanted`` is called several times a second and raises to give up. Raises ValueError for
+    no http:// URL.
+    """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         raise ValueError(f"{url} is not of the form http://host:port/path")
-    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout_s)
+    until = clock.monotonic() + timeout_s
+    connection = http.client.HTTPConnection(
+        parts.hostname, parts.port or 80, timeout=min(timeout_s, CONNECT_TIMEOUT_S)
+    )
     try:
         connection.request("GET", parts.path, headers={"Connection": "close"})
-        response = connection.getresponse()
+        head = _read_head(connection.sock, until, still_wanted)
+        response = http.client.HTTPResponse(_Received(head))  # type: ignore[arg-type]
+        response.begin()
         return Answer(response.status, response.getheader("X-JupyterHub-Version"))
     except ConnectionRefusedError:
         return Answer(is_refused=True)
@@ -56,6 +74,36 @@ def ask(url: str, timeout_s: float) -> Answer:
         return Answer()
     finally:
         connection.close()
+
+
+def _read_head(sock: socket.socket, until: float, still_wanted: Callable[[], Any] | None) -> bytes:
+    """Return the head of an answer, however slowly it comes. Raises TimeoutError."""
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < LONGEST_HEAD:
+        if still_wanted is not None:
+            still_wanted()
+        left = until - clock.monotonic()
+        if left <= 0:
+            raise TimeoutError("no answer in time")
+        sock.settimeout(min(left, _STEP_S))
+        try:
+            data = sock.recv(4096)
+        except TimeoutError:
+            continue
+        if not data:
+            break
+        head += data
+    return head
+
+
+class _Received:
+    """Bytes that were received, as http.client wants them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self._data)
 
 
 class Pauses:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import clock, urls
+from . import clock, deadline, urls
 from .accounts import Accounts
 from .models import OAuthClient, Token, User
 from .models import Server as ServerRow
@@ -70,7 +70,7 @@ class ServerRows:
 
     def save_state(self, server: Server) -> None:
         """Store what finds the server's process again."""
-        state = server.spawner.get_state()
+        state = _state_of(server)
         with self._store.transaction(touches_rights=False):
             ServerRow.update(state=state, target=server.target).where(
                 ServerRow.id == server.row_id
@@ -78,11 +78,10 @@ class ServerRows:
 
     def save_started(self, server: Server) -> None:
         """Store where a server answers and since when, and its process if it is another one."""
+        state = _state_of(server)
         with self._store.transaction(touches_rights=False):
             ServerRow.update(
-                target=server.target,
-                started=clock.isoformat(server.started),
-                state=server.spawner.get_state(),
+                target=server.target, started=clock.isoformat(server.started), state=state
             ).where(ServerRow.id == server.row_id).execute()
 
     def clean(
@@ -142,6 +141,11 @@ class ServerRows:
             server.target = row.target
             server.started = clock.parse(row.started) if row.started else None
             yield server, row.user, row.state or {}
+
+
+def _state_of(server: Server) -> dict[str, Any]:
+    """Return what finds the server again. Before a transaction: the spawner may be anybody's."""
+    return deadline.in_time("get_state", server.spawner, server.spawner.get_state)
 
 
 def delete_clients(servers: Any) -> None:

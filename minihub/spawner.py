@@ -264,6 +264,10 @@ class Spawner(LoggingConfigurable):
         self.oauth_access_scopes: list[str] = []
         self.user_options: dict[str, Any] = {}
         self.handler: Any = None
+        #: Raises while a start is under way that nobody wants any more; None for no such question.
+        self.still_wanted: CallableType[[], Any] | None = None
+        #: Whether the hub has ended this run: a start that comes to something now is ended again.
+        self.is_over = False
         self._next_poll = 0.0
         user.spawners[server_name] = self
 
@@ -441,7 +445,7 @@ class Spawner(LoggingConfigurable):
         Raises SpawnError for whatever it raises.
         """
         try:
-            return deadline.in_time(what, self.start_timeout, fn, *args)
+            return deadline.in_time(what, self, fn, *args)
         except MinihubError:
             raise
         except Exception as error:  # it is somebody else's code
@@ -542,14 +546,9 @@ class Spawner(LoggingConfigurable):
         if clock.monotonic() < self._next_poll:
             return None
         self._next_poll = clock.monotonic() + _POLL_STEP_S
-        return aio.call(self.poll, timeout_s=self.start_timeout)
+        return deadline.bounded(self, self.poll)
 
-    def wait_ready(
-        self,
-        url: str,
-        timeout_s: float | None = None,
-        still_wanted: CallableType[[], Any] | None = None,
-    ) -> str | None:
+    def wait_ready(self, url: str, timeout_s: float | None = None) -> str | None:
         """Wait until the server answers ``GET URLapi`` with any status below 500.
 
         ``url`` is that of the server with its path. ``timeout_s`` is ``http_timeout`` unless
@@ -575,19 +574,20 @@ class Spawner(LoggingConfigurable):
                     hint=self.exit_hint(tail) or readiness.silence_hint(answer),
                 )
             try:
-                answer = readiness.ask(url + "api", min(left, readiness.TRY_TIMEOUT_S))
+                try_s = min(left, readiness.TRY_TIMEOUT_S)
+                answer = readiness.ask(url + "api", try_s, self.still_wanted)
             except ValueError as error:
                 raise SpawnError(f"The server's address cannot be used: {error}.") from error
             if answer.is_ready:
                 return answer.version
-            self._pause(min(pauses.after(answer), left), still_wanted)
+            self._pause(min(pauses.after(answer), left))
 
-    def _pause(self, pause_s: float, still_wanted: CallableType[[], Any] | None) -> None:
+    def _pause(self, pause_s: float) -> None:
         """Wait that long. Raises ExitedEarly, or what ``still_wanted`` raises."""
         end = clock.monotonic() + pause_s
         while True:
-            if still_wanted is not None:
-                still_wanted()
+            if self.still_wanted is not None:
+                self.still_wanted()
             left = end - clock.monotonic()
             code = self.wait_exit(max(0.0, min(left, _STEP_S)))
             if code is not None:

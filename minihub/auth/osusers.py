@@ -11,7 +11,11 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shutil
 from collections.abc import Iterable
+
+#: Programs that stand for no shell.
+_NO_SHELLS = ("nologin", "false")
 
 
 def system_user(name: str) -> pwd.struct_passwd | None:
@@ -45,3 +49,19 @@ def group_ids_of(name: str) -> set[int]:
     """Return the ids of all groups of a system user, its primary one included."""
     user = system_user(name)
     return set() if user is None else set(os.getgrouplist(user.pw_name, user.pw_gid))
+
+
+def own_name() -> str:
+    """Return the name of the user that this program runs as; its number where it has none."""
+    return name_of_uid(os.geteuid()) or str(os.geteuid())
+
+
+def own_shell() -> str:
+    """Return the login shell of that user; another one where that would let nobody in."""
+    try:
+        shell = pwd.getpwuid(os.geteuid()).pw_shell
+    except KeyError:
+        shell = ""
+    if not shell or os.path.basename(shell) in _NO_SHELLS:
+        return shutil.which("bash") or "/bin/sh"
+    return shell

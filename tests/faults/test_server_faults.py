@@ -99,6 +99,14 @@ FAULTS = {
         "while True: kept.append(s.accept())",
         "did not answer within",
     ),
+    "trickles its answer": (
+        "import socket\nfrom urllib.parse import urlsplit\n"
+        "port = urlsplit(os.environ['JUPYTERHUB_SERVICE_URL']).port\n"
+        "s = socket.create_server(('127.0.0.1', port)); c, _ = s.accept()\n"
+        "c.sendall(b'HTTP/1.1 200 OK\\r\\nX: ')\n"
+        "while True: c.sendall(b'x'); time.sleep(0.2)",
+        "did not answer within",
+    ),
     "fills its log": (
         "end = time.time() + 30\nwhile time.time() < end: os.write(1, b'x' * 99 + b'\\n')",
         "did not answer within",
@@ -247,8 +255,139 @@ def test_start_that_comes_too_late_is_ended(start_hub, tmp_path):
     browser = hub.browser("ada")
     browser.get("/hub/spawn/ada")
     until(lambda: "within 3 s" in browser.get("/hub/spawn-pending/ada").text, 20)
-    hub.wait_text("Server ada: pid", 15)
+    time.sleep(3)  # and then its process would be there
+    assert "Server ada: pid" not in hub.text
     until(lambda: nothing_left(hub), 20)
+
+
+#: Starts in which somebody else's code goes on for long: for ever, or with a process that comes
+#: when the start was cancelled, or in a way that cannot be cancelled.
+LATE_STARTS = {
+    "its own process": "class Mine(SimpleLocalProcessSpawner):\n"
+    "    def start(self):\n"
+    "        wait()\n"
+    "        self.child = subprocess.Popen(['sleep', '600'], env={'HOME': os.getcwd(),\n"
+    "            'MINIHUB_SERVER_ID': 'mine'}, start_new_session=True)\n"
+    "        return '127.0.0.1', 9\n"
+    "    def stop(self, now=False):\n"
+    "        if hasattr(self, 'child'): self.child.kill(); self.child.wait()\n"
+    "    def poll(self): return self.child.poll() if hasattr(self, 'child') else 0\n",
+    "ours": "class Mine(SimpleLocalProcessSpawner):\n"
+    "    def start(self):\n"
+    "        wait()\n"
+    "        return super().start()\n",
+    "ours, then more": "class Mine(SimpleLocalProcessSpawner):\n"
+    "    def start(self):\n"
+    "        where = super().start()\n"
+    "        wait()\n"
+    "        return where\n",
+    "ours, awaited": "class Mine(SimpleLocalProcessSpawner):\n"
+    "    async def start(self):\n"
+    "        await asyncio.to_thread(wait)\n"
+    "        return await super().start()\n",
+    "a coroutine that nothing cancels": "class Mine(SimpleLocalProcessSpawner):\n"
+    "    async def start(self):\n"
+    "        while not os.path.exists('go'):\n"
+    "            try: await asyncio.sleep(0.1)\n"
+    "            except asyncio.CancelledError: pass\n"
+    "        self.child = subprocess.Popen(['sleep', '600'], env={'HOME': os.getcwd(),\n"
+    "            'MINIHUB_SERVER_ID': 'mine'}, start_new_session=True)\n"
+    "        return '127.0.0.1', 9\n"
+    "    async def stop(self, now=False):\n"
+    "        if hasattr(self, 'child'): self.child.kill(); self.child.wait()\n"
+    "    async def poll(self): return self.child.poll() if hasattr(self, 'child') else 0\n",
+}
+LONG = {
+    "Spawner": {"start_timeout": 300, "http_timeout": 300},
+    "LocalProcessSpawner": SETTINGS["LocalProcessSpawner"],
+}
+
+
+@pytest.mark.parametrize("kind", LATE_STARTS)
+def test_cancel_settles_at_once_and_what_comes_late_is_ended(start_hub, tmp_path, kind):
+    """Long before ``start_timeout``; the next start is the user's at once."""
+    head = (
+        "import asyncio, os, subprocess, time\n"
+        "from jupyterhub.spawner import SimpleLocalProcessSpawner\n"
+        "def wait():\n"
+        "    while not os.path.exists('go'): time.sleep(0.05)\n"
+    )
+    lines = head + LATE_STARTS[kind] + "c.JupyterHub.spawner_class = Mine\n"
+    hub = start_hub(**python_config(tmp_path / "here", lines, LONG))
+    browser = hub.browser("ada")
+    browser.get("/hub/spawn/ada")
+    until(lambda: hub.rows("SELECT 1 FROM api_tokens WHERE server_id IS NOT NULL"))
+    time.sleep(1)  # the start is on its way by now
+    for _again in range(2):
+        browser.submit("/hub/stop/ada", {}, page="/hub/home")
+        until(lambda: 'id="start"' in browser.get("/hub/home").text, 20)
+        until(lambda: nothing_left(hub), 20)
+        browser.get("/hub/spawn/ada")
+    browser.submit("/hub/stop/ada", {}, page="/hub/home")
+    until(lambda: nothing_left(hub), 20)
+    (hub.directory / "go").touch()
+    time.sleep(2)  # what comes late comes now
+    until(lambda: nothing_left(hub), 20)
+    assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text
+
+
+@pytest.mark.parametrize("place", HANGING)
+def test_cancel_of_a_start_whose_code_hangs_settles_at_once(start_hub, tmp_path, place):
+    head = "import time\nfrom jupyterhub.spawner import SimpleLocalProcessSpawner\n"
+    hub = start_hub(**python_config(tmp_path / "here", head + HANGING[place], LONG))
+    browser = hub.browser("ada")
+    browser.get("/hub/spawn/ada")
+    time.sleep(1)
+    browser.submit("/hub/stop/ada", {}, page="/hub/home")
+    until(lambda: nothing_left(hub) and 'id="start"' in browser.get("/hub/home").text, 20)
+    assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text
+
+
+def test_cancel_of_a_server_that_takes_a_request_and_is_silent(start_hub):
+    program = FAULTS["accepts and is silent"][0]
+    command = [sys.executable, "-c", "import os\n" + program]
+    hub = start_hub({**LONG, "Spawner": {**LONG["Spawner"], "cmd": command}})
+    browser = hub.browser("ada")
+    browser.get("/hub/spawn/ada")
+    until(lambda: marked(hub))
+    time.sleep(1)
+    began = time.monotonic()
+    browser.submit("/hub/stop/ada", {}, page="/hub/home")
+    until(lambda: nothing_left(hub), 20)
+    assert time.monotonic() - began < 15
+
+
+def test_server_whose_spawner_never_answers_is_not_looked_at_for_ever(start_hub, tmp_path):
+    """Servers of the last hub: they can be stopped meanwhile, and count as running at last."""
+    lines = (
+        "import os, time\n"
+        "from jupyterhub.spawner import SimpleLocalProcessSpawner\n"
+        "class Mine(SimpleLocalProcessSpawner):\n"
+        "    def poll(self):\n"
+        "        while os.path.exists('hold'): time.sleep(0.05)\n"
+        "        return super().poll()\n"
+        "c.JupyterHub.spawner_class = Mine\n"
+        "c.JupyterHub.init_spawners_timeout = 1\n"
+    )
+    keep = {"JupyterHub": {"cleanup_servers": False, "cleanup_proxy": False}}
+    config = python_config(tmp_path / "here", lines, {**SETTINGS, **keep})
+    hub = start_hub(**config)
+    ada, eve = hub.browser("ada"), hub.browser("eve")
+    for name, browser in (("ada", ada), ("eve", eve)):
+        browser.start_server(name)
+    pid = hub.server_process("ada").pid
+    hub.kill()
+    (hub.directory / "hold").touch()
+    hub = start_hub(**config)
+    hub.wait_text("2 servers of the last hub do not say yet")
+    ada.submit("/hub/stop/ada", {}, page="/hub/home")
+    until(lambda: gone(pid), 20)
+    hub.wait_text("The spawner of eve/ does not answer; its server counts as running", 40)
+    until(lambda: 'id="stop"' in eve.get("/hub/home").text, 20)
+    assert eve.get("/user/eve/api").status_code == 200
+    (hub.directory / "hold").unlink()
+    eve.submit("/hub/stop/eve", {}, page="/hub/home")
+    until(lambda: nothing_left(hub) and nothing_left(hub, "eve"), 20)
 
 
 # -- what a killed hub leaves ------------------------------------------------------------------

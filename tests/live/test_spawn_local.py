@@ -311,8 +311,9 @@ def test_waiting_is_given_up_when_it_is_no_longer_wanted(make):
         if len(asked) == 4:
             raise Cancelled
 
+    spawner.still_wanted = still_wanted
     with pytest.raises(Cancelled):
-        spawner.wait_ready(url + spawner.server_url, still_wanted=still_wanted)
+        spawner.wait_ready(url + spawner.server_url)
     assert max(b - a for a, b in zip(asked, asked[1:], strict=False)) < 1
 
 
