@@ -220,7 +220,7 @@ class Accounts:
         limit = clock.isoformat(clock.after(-TOKEN_ACTIVITY_STEP_S))
         if row.last_activity is None or row.last_activity < limit:
             row.last_activity = clock.now_text()
-            with self.store.transaction(touches_rights=False):
+            with self.store.transaction(touches_rights=False, lasting=False):
                 Token.update(last_activity=row.last_activity).where(Token.id == row.id).execute()
 
     # -- the first owner -------------------------------------------------------------------

@@ -82,6 +82,6 @@ class Activity:
         text = clock.isoformat(when)
         column = table.last_activity
         older = (table.id == row_id) & (column.is_null() | (column < text))
-        with self.store.transaction(touches_rights=False):
+        with self.store.transaction(touches_rights=False, lasting=False):
             table.update(last_activity=text).where(older).execute()
         self._keep(table, row_id, text)

@@ -34,6 +34,7 @@ from . import (
     cpu,
     dburl,
     hublock,
+    launchpad,
     limits,
     logs,
     machine,
@@ -229,6 +230,7 @@ def _start(
     proxy_started.result()
     proxy.on_restart = hub.check_routes
     hub.on_give_up = cleanup.give_up
+    stack.enter_context(launchpad.kept())
     stack.enter_context(warmpool.kept(state_dir / "warm"))
     stack.callback(lambda: hub.stop(stop_servers=cleanup.servers))
     hub.routes.add_hub()

@@ -10,7 +10,7 @@ servers starting comes first, then whoever waits longest: one person's ten serve
 others waiting. A turn is given back when the server is ready, has failed, or has taken so long that
 it cannot be its work that keeps the processors busy.
 
-Threads: any. A condition guards who has a turn and who waits; nothing slow is done in it.
+Threads: any. A lock, a leaf, guards who has a turn and who waits; whoever waits is woken alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import clock
 
@@ -37,6 +37,9 @@ class _Turn:
     user: str
     #: When it began; 0 for one that waits.
     since: float = 0.0
+    #: How many come before it while it waits.
+    before: int = 0
+    began: threading.Event = field(default_factory=threading.Event)
 
 
 class Turns:
@@ -46,7 +49,7 @@ class Turns:
         """``at_once``: how many have a turn at the same time; by the processors when None."""
         self.at_once = at_once or PER_PROCESSOR * processors()
         self.longest_s = longest_s
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._running: list[_Turn] = []
         self._waiting: list[_Turn] = []
 
@@ -60,70 +63,66 @@ class Turns:
         how many come before, whenever that changes.
         """
         turn = _Turn(user)
-        with self._changed:
+        with self._lock:
             self._waiting.append(turn)
+            self._give_turns()
         told = 0
         try:
-            while True:
-                before = self._try(turn)
-                if before == 0:
-                    break
+            while not turn.began.wait(_STEP_S if told else 0):
+                before = turn.before
                 if before != told:
                     told = before
                     tell(before)
                 still_wanted()
+                self._look_for_the_slow()
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 for turns in (self._waiting, self._running):
                     if turn in turns:
                         turns.remove(turn)
-                self._changed.notify_all()
+                self._give_turns()
 
-    def _try(self, turn: _Turn) -> int:
-        """Take the turn if it may be taken, after a short wait if need be.
-
-        Returns how many come before; 0 when it is taken.
-        """
-        with self._changed:
-            for last in (False, True):
-                before = self._before(turn)
-                if before <= 0:
-                    turn.since = clock.monotonic()
-                    self._waiting.remove(turn)
-                    self._running.append(turn)
-                    self._changed.notify_all()
-                    return 0
-                if not last:
-                    self._changed.wait(_STEP_S)
-            return before
-
-    def _before(self, turn: _Turn) -> int:
-        """Return how many must be done before this one may start; 0 or less for none."""
+    def _look_for_the_slow(self) -> None:
+        """Take the turns away that have taken too long."""
         now = clock.monotonic()
-        self._running = [one for one in self._running if now - one.since < self.longest_s]
+        with self._lock:
+            quick = [one for one in self._running if now - one.since < self.longest_s]
+            if len(quick) < len(self._running):
+                self._running = quick
+                self._give_turns()
+
+    def _give_turns(self) -> None:
+        """Let those begin for whom there is room, and count for the others who comes before."""
+        now = clock.monotonic()
+        if not self._waiting:
+            return
+        room = self.at_once - len(self._running)
         busy = Counter(one.user for one in self._running)
-        position = 0
-        for one in _order(self._waiting, busy):
-            if one is turn:
-                break
-            position += 1
-        return position + 1 + len(self._running) - self.at_once
+        for position, turn in enumerate(_order(self._waiting, busy)):
+            if position < room:
+                turn.since = now
+                self._waiting.remove(turn)
+                self._running.append(turn)
+                turn.began.set()
+            else:
+                turn.before = position + 1 - max(room, 0)
 
     def counts(self) -> tuple[int, int]:
         """Return how many have a turn and how many wait."""
-        with self._changed:
+        with self._lock:
             return len(self._running), len(self._waiting)
 
 
-def _order(waiting: list[_Turn], busy: Counter[str]) -> Iterator[_Turn]:
-    """Yield those who wait in the order of their turns, as if each began when its turn came."""
-    busy, left = Counter(busy), list(waiting)
-    while left:
-        one = min(left, key=lambda turn: busy[turn.user])  # of equals the first, who waits longest
-        left.remove(one)
-        busy[one.user] += 1
-        yield one
+def _order(waiting: list[_Turn], busy: Counter[str]) -> list[_Turn]:
+    """Return those who wait in the order of their turns, as if each began when its turn came."""
+    seen = Counter(busy)
+    keys = []
+    for place, turn in enumerate(waiting):
+        # Before this one, its user has so many starting; of equals, whoever waits longest is first.
+        keys.append((seen[turn.user], place))
+        seen[turn.user] += 1
+    return [waiting[place] for _busy, place in sorted(keys)]
 
 
 def processors() -> int:

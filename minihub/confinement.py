@@ -9,7 +9,8 @@ Rules of this file: a list is made of what is on the disk now, and nothing is ap
 launcher's. Which programs there are is read from first lines and settings files, never by running
 something.
 
-Threads: any; nothing is shared.
+Threads: any. What many servers have in common is remembered for some seconds, in dictionaries that
+are changed by single operations.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from . import clock
 from .landlock import DEVICES, READ, SCOPES_SINCE, WRITE, Rule, abi
 
 #: What every program may read: the system and its settings, and where names are looked up.
@@ -34,6 +37,9 @@ _SHARED_MEMORY = "/dev/shm"
 _WORDS = re.compile(r"""[^\s'"`;|&()<>=:,]+""")
 #: More entries than any sensible directory has that hub files lie in.
 _MOST_RULES = 4000
+#: How long, and how much, is remembered of what servers have in common.
+_MEMORY_S = 5.0
+_MOST_REMEMBERED = 256
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,12 @@ def rules(
     for path in _existing(read):
         found.setdefault(path, READ)
     words = [word for text in argv for word in _WORDS.findall(text)]
-    programs = [*_programs(words, env), *_kernels(words, env)]
-    handed = [*_SYSTEM, *programs, *_handed(words), *_handed(_values(env))]
-    for path in _existing(handed):
-        for part in _without(path, hidden):
+    path = env.get("PATH", "")
+    programs = tuple(_programs(words, path))
+    kernels = _kernels(programs, path, env.get("JUPYTER_PATH", ""))
+    handed = _existing([*programs, *kernels, *_handed(words), *_handed(_values(env))])
+    for one in dict.fromkeys((*_system(), *handed)):
+        for part in _without(one, hidden):
             found.setdefault(part, READ)
     return [Rule(path, rights) for path, rights in list(found.items())[:_MOST_RULES]]
 
@@ -85,6 +93,28 @@ def gaps() -> Iterator[str]:
             "This kernel's Landlock does not hold back signals (that of Linux 6.12 or newer does): "
             "a server can end other servers and the hub"
         )
+
+
+def _remembered(function: Callable[..., Iterator[str]]) -> Callable[..., tuple[str, ...]]:
+    """Make a function's answers last a few seconds: a class starts the same servers at once."""
+    known: dict[tuple[Any, ...], tuple[float, tuple[str, ...]]] = {}
+
+    def answer(*args: Any) -> tuple[str, ...]:
+        now = clock.monotonic()
+        made, value = known.get(args, (0.0, ()))
+        if args not in known or now - made > _MEMORY_S:
+            if len(known) >= _MOST_REMEMBERED:
+                known.clear()
+            value = tuple(function(*args))
+            known[args] = (now, value)
+        return value
+
+    return answer
+
+
+@_remembered
+def _system() -> Iterator[str]:
+    yield from _existing(_SYSTEM)
 
 
 def _existing(paths: Iterable[str]) -> Iterator[str]:
@@ -132,21 +162,26 @@ def _handed(words: Iterable[str]) -> Iterator[str]:
             yield os.path.dirname(word) if os.path.isfile(word) else word
 
 
-def _programs(commands: Iterable[str], env: Mapping[str, str]) -> Iterator[str]:
+def _programs(commands: Iterable[str], path: str) -> Iterator[str]:
     """Yield the directories that hold programs: each with its libraries, and its interpreter's."""
     for command in dict.fromkeys(commands):
-        program = _which(command, env)
-        if os.path.isfile(program):
-            yield from _prefixes(program)
-            interpreter = _interpreter(program)
-            if interpreter:
-                yield from _prefixes(_which(interpreter, env) or interpreter)
+        yield from _program(command, path)
 
 
-def _which(command: str, env: Mapping[str, str]) -> str:
+@_remembered
+def _program(command: str, path: str) -> Iterator[str]:
+    program = _which(command, path)
+    if os.path.isfile(program):
+        yield from _prefixes(program)
+        interpreter = _interpreter(program)
+        if interpreter:
+            yield from _prefixes(_which(interpreter, path) or interpreter)
+
+
+def _which(command: str, path: str) -> str:
     if os.path.isabs(command):
         return command
-    for directory in env.get("PATH", "").split(os.pathsep):
+    for directory in path.split(os.pathsep):
         candidate = os.path.join(directory, command)
         if os.path.isabs(directory) and os.access(candidate, os.X_OK):
             return candidate
@@ -196,11 +231,12 @@ def _interpreter(program: str) -> str:
     return words[0] if words else ""
 
 
-def _kernels(words: Sequence[str], env: Mapping[str, str]) -> Iterator[str]:
-    """Yield where the programs of the installed kernels are."""
+@_remembered
+def _kernels(programs: Sequence[str], path: str, jupyter_path: str) -> Iterator[str]:
+    """Yield where the programs of the kernels are that are installed with ``programs``."""
     data = ["/usr/local/share/jupyter", "/usr/share/jupyter"]
-    data += [os.path.join(prefix, "share/jupyter") for prefix in _programs(words, env)]
-    data += env.get("JUPYTER_PATH", "").split(os.pathsep)
+    data += [os.path.join(prefix, "share/jupyter") for prefix in programs]
+    data += jupyter_path.split(os.pathsep)
     for directory in dict.fromkeys(data):
         for file in Path(directory or "/nowhere", "kernels").glob("*/kernel.json"):
             try:
@@ -208,4 +244,4 @@ def _kernels(words: Sequence[str], env: Mapping[str, str]) -> Iterator[str]:
             except (OSError, ValueError, LookupError, TypeError):
                 continue  # no kernel; Jupyter leaves it out too
             if isinstance(command, str):
-                yield from _programs([command], env)
+                yield from _program(command, path)

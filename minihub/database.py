@@ -1,16 +1,15 @@
 """Connections to the database: one file of SQLite, or a PostgreSQL or MySQL server.
 
 With SQLite each thread keeps a connection of its own open, since closing the last one of a WAL
-database checkpoints it and removes the log, 5 ms a request; one writer at a time is SQLite's own
-rule. A server's connections are few and lent for a session each, and writers of this program queue
-up, so that what holds for SQLite (a write reads nothing that another write is changing) holds here.
+database checkpoints it and removes the log, 5 ms a request. A server's connections are few and
+lent for a session each. Writers of this program queue up for either, so that SQLite's own rule (a
+write reads nothing that another write is changing) holds for a server too.
 
 Rules of this file: it knows connections and drivers, no table. Drivers are optional; one that is
 absent is named with the line that installs it. Statements are logged without their values, which
 may be what keeps accounts safe.
 
-Threads: any. Lists of connections have a leaf lock; writers to a server hold a lock for one
-transaction.
+Threads: any. Lists of connections have a leaf lock; writers hold a lock for one transaction.
 Sources: https://sqlite.org/wal.html, https://sqlite.org/lang_transaction.html; peewee's pool.
 """
 
@@ -95,23 +94,24 @@ class Engine:
         raise NotImplementedError
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, lasting: bool = True) -> Iterator[None]:
         """Write within this: all of it or, when it raises, nothing; nobody else writes meanwhile.
 
-        This thread is connected, and in no transaction.
+        This thread is connected, and in no transaction. What is not ``lasting`` may be lost when
+        the machine loses its power at that moment, and no sooner.
         """
         if self.log_bounds:
             sql_log.debug("BEGIN")
         done = False
         try:
-            with self._transaction():
+            with self._transaction(lasting):
                 yield
             done = True
         finally:
             if self.log_bounds:
                 sql_log.debug("COMMIT" if done else "ROLLBACK")
 
-    def _transaction(self) -> Any:
+    def _transaction(self, lasting: bool) -> Any:
         raise NotImplementedError
 
     def create_tables(self, tables: Any) -> None:
@@ -166,6 +166,10 @@ class SqliteEngine(Engine):
             self.network = sqlitefiles.network_file_system(place.path)
             pragmas |= {"journal_mode": "delete" if self.network else "wal", "synchronous": "full"}
             self.db = peewee.SqliteDatabase(str(place.path), pragmas=pragmas, **options)
+        #: Whether writes go to a log first, which alone makes one that is not lasting a safe one.
+        self._has_log = pragmas.get("journal_mode") == "wal"
+        self._timeout_s = timeout_s
+        self._write_lock = threading.Lock()
         self._lock = threading.Lock()
         self._connections: list[Any] = []
 
@@ -197,8 +201,25 @@ class SqliteEngine(Engine):
                 self._connections.append(self.db.connection())
         yield
 
-    def _transaction(self) -> Any:
-        return self.db.transaction("IMMEDIATE")
+    @contextmanager
+    def _transaction(self, lasting: bool) -> Iterator[None]:
+        # SQLite lets writers sleep and look again; in a queue each is woken when it is its turn.
+        if not self._write_lock.acquire(timeout=self._timeout_s):
+            raise peewee.OperationalError("database is locked")
+        try:
+            if not lasting and self._has_log:
+                connection = self.db.connection()
+                connection.execute("PRAGMA synchronous = NORMAL")
+                try:
+                    with self.db.transaction("IMMEDIATE"):
+                        yield
+                finally:
+                    connection.execute("PRAGMA synchronous = FULL")
+                return
+            with self.db.transaction("IMMEDIATE"):
+                yield
+        finally:
+            self._write_lock.release()
 
     def close_thread(self) -> None:
         if not self.db.is_closed():
@@ -290,7 +311,7 @@ class ServerEngine(Engine):
                 self.db.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, lasting: bool) -> Iterator[None]:
         with self._write_lock, self.db.transaction():
             yield
 

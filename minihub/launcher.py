@@ -7,7 +7,9 @@ The process id is the server's from the beginning.
 
 Rules of this file: the standard library only, and nothing of minihub, since it is run as a script
 by ``python -I -S``. It reads the description from the descriptor whose number is its only
-argument: secrets and environment never stand on a command line. It writes at most two JSON lines
+argument: secrets and environment never stand on a command line. With ``--serve`` before that number
+it is a prepared one instead, and makes a copy of itself for each pair of descriptors that it gets.
+It writes at most two JSON lines
 back: ``{"cwd": …}`` right before the command is executed, and ``{"step": …, "path": …, "errno":
 …, "text": …}`` if a step fails. The descriptor closes when the command is executed.
 
@@ -32,6 +34,9 @@ import struct
 import sys
 
 PR_SET_NO_NEW_PRIVS = 38
+CLONE_PARENT = 0x8000
+#: The number of clone(2), whose arguments all are 0 here but the first.
+CLONE = {"x86_64": 56, "aarch64": 220}
 EXIT_CODE = 126
 
 
@@ -190,10 +195,6 @@ def enter_sandbox(spec: dict) -> None:
     os.close(ruleset)
 
 
-#: What is done, in this order, before a command's own code runs.
-STEPS = (reset_signals, join_group, set_limits, become_user, enter_directory)
-
-
 def execute(spec: dict) -> None:
     """Execute the command; a name without a slash is looked for on the PATH of its environment.
 
@@ -249,5 +250,47 @@ def main(descriptor: int) -> int:
     return EXIT_CODE
 
 
+def serve(descriptor: int) -> int:
+    """Make a launcher of each pair of descriptors that comes: of the conversation, of the output.
+
+    Each gets the id of its process for an answer, a number below 0 where there is none. Returns
+    when the hub has gone.
+    """
+    import ctypes
+    import resource  # noqa: F401 -- what a copy needs is here already
+    import socket
+
+    functions = ctypes.PyDLL(None, use_errno=True)
+    number = CLONE[os.uname().machine]
+    hub = socket.socket(fileno=descriptor)
+    hub.set_inheritable(False)
+    while True:
+        message, passed, _flags, _address = socket.recv_fds(hub, 1, 2)
+        if not message:
+            return 0
+        # The interpreter's lock is kept: its one thread goes on in both. fork() would make a child
+        # of this process, which nobody could wait for but this one.
+        pid = functions.syscall(number, CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)
+        if pid == 0:
+            begin(hub, *passed)
+        for one in passed:
+            os.close(one)
+        hub.send(str(pid if pid > 0 else -ctypes.get_errno()).encode())
+
+
+def begin(hub, conversation: int, output: int) -> None:
+    """Be a launcher in a process of its own, as if started with these descriptors."""
+    code = EXIT_CODE
+    try:
+        hub.close()
+        os.setsid()
+        for standard in (1, 2):
+            os.dup2(output, standard)
+        os.close(output)
+        code = main(conversation)
+    finally:
+        os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(serve(int(sys.argv[2])) if sys.argv[1] == "--serve" else main(int(sys.argv[1])))

@@ -258,10 +258,12 @@ class OAuthProvider:
             "allowed_scopes": sorted({access, *allowed_scopes, *IDENTIFY}),
             "description": description,
         }
-        with self.store.transaction():
+        with self.store.transaction(touches_rights=False):
             client = OAuthClient.get_or_none(OAuthClient.identifier == identifier)
             if client is None:
                 return OAuthClient.create(identifier=identifier, **values)
+            if any(getattr(client, name) != values[name] for name in ("access", "allowed_scopes")):
+                self.store.touch_rights()  # of the tokens that the client has
             OAuthClient.update(values).where(OAuthClient.id == client.id).execute()
             return OAuthClient.get_by_id(client.id)
 

@@ -11,13 +11,11 @@ descendants are looked up before the first signal, since an orphan forgets its p
 exceptions leave as SpawnError.
 
 Threads: any. Each process has a lock, held to reap it and note its exit code, never while
-waiting. The process table has a lock held during one look at it, so that many stops at once
-share that look; it is a leaf.
+waiting.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import logging
@@ -41,18 +39,15 @@ from typing import Any, BinaryIO
 
 import psutil
 
-from . import clock, runtime
+from . import clock, launchpad, processtable, runtime
 from .errors import ProcessStillAlive, SpawnError, SpawnTimeout
+from .processtable import MARKER, Look
 
 log = logging.getLogger("minihub.process")
 
-#: The environment variable that marks a process and all its descendants.
-MARKER = "MINIHUB_SERVER_ID"
 #: Two readings of one process's creation time differ by the rounding of the boot time.
 SAME_TIME_S = 1.0
 LAUNCH_TIMEOUT_S = 30.0
-#: What the launcher's own interpreter may need of our environment; the command gets none of it.
-_INTERPRETER_ENV = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE")
 _TAIL_BYTES = 64 * 1024
 _TAIL_LINE_CHARS = 500
 #: Terminal colours and other escape sequences, and control characters but the tab.
@@ -122,29 +117,21 @@ def start(
     marker = marker or new_marker()
     description = describe(argv, env=env, cwd=cwd, launch=launch, marker=marker)
     private_directory(Path(log_path).parent)
-    try:
-        ours, theirs = socket.socketpair()
-    except OSError as error:
-        raise SpawnError(f"No process can be started: {error.strerror}.") from error
+    with open_log(log_path) as output:
+        ours, pid = _launch(output, marker)
     with ours:
-        with theirs, open_log(log_path) as output:
-            popen = _run_launcher(theirs.fileno(), output, marker)
+        process = Process(identity_of(pid), marker, is_child=True)
         try:
-            created = psutil.Process(popen.pid).create_time()
             answers = converse(ours, description, timeout_s)
         except BaseException as error:
-            popen.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                popen.wait(1)
+            os.kill(pid, signal.SIGKILL)
+            process.wait(1)
             if isinstance(error, TimeoutError):
                 raise SpawnTimeout(
                     f"The program {argv[0]} was not started within {timeout_s:g} s: its files "
                     "or its directory do not respond."
                 ) from error
             raise
-    # From here on the waiting is ours alone; an unset code would make Popen's destructor do it.
-    popen.returncode = 0
-    process = Process(Identity(popen.pid, created), marker, is_child=True)
     last = answers[-1] if answers else {"step": "start", "path": "", "text": "it ended at once"}
     if "step" in last:
         process.wait()
@@ -183,21 +170,46 @@ def tell_directory(program: str, wanted: str | os.PathLike[str] | None, got: str
         log.warning("%s: %s cannot be entered; started in %s", program, wanted, got)
 
 
-def _run_launcher(descriptor: int, output: BinaryIO, marker: str) -> subprocess.Popen[bytes]:
-    env = {name: os.environ[name] for name in _INTERPRETER_ENV if name in os.environ}
+def _launch(output: BinaryIO, marker: str) -> tuple[socket.socket, int]:
+    """Start a launcher; return the socket to talk with it, and its process id."""
+    for is_prepared in (True, False):
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise SpawnError(f"No process can be started: {error.strerror}.") from error
+        pid = None
+        try:
+            if is_prepared:
+                pid = launchpad.fork(theirs.fileno(), output.fileno())
+            else:
+                pid = _run_launcher(theirs.fileno(), output, marker)
+        finally:
+            theirs.close()
+            if pid is None:  # whatever came of the attempt has nobody to talk to
+                ours.close()
+        if pid is not None:
+            break
+    return ours, pid
+
+
+def _run_launcher(descriptor: int, output: BinaryIO, marker: str) -> int:
+    """Start a launcher; return its process id."""
     try:
-        return subprocess.Popen(
+        popen = subprocess.Popen(
             runtime.script_command("minihub.launcher", str(descriptor)),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=env | {MARKER: marker},
+            env=launchpad.interpreter_environment() | {MARKER: marker},
             cwd="/",
             pass_fds=(descriptor,),
             start_new_session=True,
         )
     except OSError as error:
         raise SpawnError(f"No process can be started: {error.strerror}.") from error
+    # From here on the waiting is ours alone; an unset code would make Popen's destructor do it.
+    popen.returncode = 0
+    return popen.pid
 
 
 def converse(ours: socket.socket, description: bytes, timeout_s: float) -> list[dict[str, Any]]:
@@ -398,9 +410,9 @@ class Process:
         found = self._find(set())
         return sorted((_identity(one) for one in found), key=lambda one: one.create_time)
 
-    def _find(self, known: set[psutil.Process], look: _Look | None = None) -> set[psutil.Process]:
+    def _find(self, known: set[psutil.Process], look: Look | None = None) -> set[psutil.Process]:
         """Add all members to ``known``; return those that live."""
-        look = _table.look() if look is None else look
+        look = processtable.look() if look is None else look
         todo = deque(look.bearers.get(self.marker, ()) if self.marker else ())
         for one in (*known, self._ps):
             if one is not None and look.by_pid.get(one.pid) == one:
@@ -419,7 +431,7 @@ class Process:
 def find_marked(owner: str) -> dict[str, Process]:
     """Return the oldest living process for each marker that begins with ``owner``."""
     found = {}
-    for marker, bearers in _table.look().bearers.items():
+    for marker, bearers in processtable.look().bearers.items():
         living = [identity_of(one.pid) for one in bearers if marker.startswith(owner)]
         if living:
             found[marker] = adopt(min(living, key=lambda one: one.create_time), marker)
@@ -428,61 +440,8 @@ def find_marked(owner: str) -> dict[str, Process]:
 
 def find_members(processes: Iterable[Process]) -> list[set[psutil.Process]]:
     """Return the living members of each of these, by one look at all processes."""
-    look = _table.look()
+    look = processtable.look()
     return [one._find(set(), look) for one in processes]
-
-
-@dataclass(frozen=True)
-class _Look:
-    """All processes at one moment: by id, by their parent's id, by the marker they bear."""
-
-    by_pid: dict[int, psutil.Process] = field(default_factory=dict)
-    children: dict[int, list[psutil.Process]] = field(default_factory=dict)
-    bearers: dict[str, list[psutil.Process]] = field(default_factory=dict)
-
-
-class _ProcessTable:
-    """All processes of this machine, looked at once for everybody who asks at the same time.
-
-    A look costs about 0.1 ms per process; two hundred servers that stop together would
-    otherwise spend minutes on it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._last = _Look()
-        self._began = -math.inf
-
-    def look(self) -> _Look:
-        """Return a look that began after this call did."""
-        asked = clock.monotonic()
-        with self._lock:
-            if self._began <= asked:
-                self._began = clock.monotonic()
-                self._last = self._look()
-            return self._last
-
-    @staticmethod
-    def _look() -> _Look:
-        look = _Look()
-        for pid in psutil.pids():
-            try:
-                one = psutil.Process(pid)
-                parent = one.ppid()
-            except psutil.Error:
-                continue
-            try:
-                marker = one.environ().get(MARKER, "")
-            except (psutil.Error, OSError):  # a stranger's, or a zombie
-                marker = ""
-            look.by_pid[pid] = one
-            look.children.setdefault(parent, []).append(one)
-            if marker:
-                look.bearers.setdefault(marker, []).append(one)
-        return look
-
-
-_table = _ProcessTable()
 
 
 def _is_readable(descriptor: int, timeout_s: float) -> bool:

@@ -24,8 +24,10 @@ from .texts import Text
 #: The pause after a try is random up to a bound that doubles from the first to the second.
 FIRST_PAUSE_S = 0.2
 LAST_PAUSE_S = 5.0
-#: The bound while nobody listens yet: it costs next to nothing to ask, and somebody is waiting.
-REFUSED_PAUSE_S = 0.5
+#: The bounds while nobody listens yet: it costs next to nothing to ask, and somebody is waiting.
+FIRST_REFUSED_PAUSE_S = 0.01
+LAST_REFUSED_PAUSE_S = 0.1
+_REFUSED_GROWTH = 1.25
 TRY_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 2.0
 LONGEST_HEAD = 2**16
@@ -111,11 +113,16 @@ class Pauses:
 
     def __init__(self) -> None:
         self._bound_s = FIRST_PAUSE_S
+        self._refused_bound_s = FIRST_REFUSED_PAUSE_S
 
     def after(self, answer: Answer) -> float:
         """Return the next pause in seconds."""
-        bound = min(self._bound_s, REFUSED_PAUSE_S) if answer.is_refused else self._bound_s
-        self._bound_s = min(self._bound_s * 2, LAST_PAUSE_S)
+        if answer.is_refused:
+            bound = self._refused_bound_s
+            self._refused_bound_s = min(bound * _REFUSED_GROWTH, LAST_REFUSED_PAUSE_S)
+            return random.uniform(bound / 2, bound)
+        bound = self._bound_s
+        self._bound_s = min(bound * 2, LAST_PAUSE_S)
         return random.uniform(0, bound)
 
 

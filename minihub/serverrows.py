@@ -42,7 +42,7 @@ class ServerRows:
         allowed_scopes = spawner.allowed_scopes()
         spawner.oauth_client_id = client_id(server)
         spawner.oauth_access_scopes = [access, f"access:servers!user={server.user_name}"]
-        with self._store.transaction():
+        with self._store.transaction(touches_rights=False):
             row, _created = ServerRow.get_or_create(user=server.user_id, name=server.name)
             if user_options is not None:
                 row.user_options = user_options
@@ -50,7 +50,8 @@ class ServerRows:
             row.state = {}
             spawner.user_options = server.user_options = row.user_options
             server.display_name = row.display_name
-            Token.delete().where(Token.server == row).execute()
+            if Token.delete().where(Token.server == row).execute():
+                self._store.touch_rights()
             server.row_id = row.id
             _token, spawner.api_token = self._accounts.issue_token(
                 user_id=server.user_id,
@@ -71,7 +72,7 @@ class ServerRows:
     def save_state(self, server: Server) -> None:
         """Store what finds the server's process again."""
         state = _state_of(server)
-        with self._store.transaction(touches_rights=False):
+        with self._store.transaction(touches_rights=False, lasting=False):
             ServerRow.update(state=state, target=server.target).where(
                 ServerRow.id == server.row_id
             ).execute()
@@ -79,7 +80,7 @@ class ServerRows:
     def save_started(self, server: Server) -> None:
         """Store where a server answers and since when, and its process if it is another one."""
         state = _state_of(server)
-        with self._store.transaction(touches_rights=False):
+        with self._store.transaction(touches_rights=False, lasting=False):
             ServerRow.update(
                 target=server.target, started=clock.isoformat(server.started), state=state
             ).where(ServerRow.id == server.row_id).execute()

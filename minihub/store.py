@@ -269,12 +269,15 @@ class Store:
             ) from error
 
     @contextmanager
-    def transaction(self, *, touches_rights: bool = True) -> Iterator[peewee.Database]:
+    def transaction(
+        self, *, touches_rights: bool = True, lasting: bool = True
+    ) -> Iterator[peewee.Database]:
         """Run the block as one write: all of it or, when it raises, nothing of it.
 
         Takes the write lock at once, so that the block never fails half-way for another
         writer. Nested blocks join the outer one. ``touches_rights`` False promises that the block
-        changes nothing of who somebody is or what they may do.
+        changes nothing of who somebody is or what they may do. What is not ``lasting`` outlives
+        the hub, but perhaps not a loss of power in that moment; it costs no wait for the disk.
         """
         with self.session() as db:
             if db.in_transaction():
@@ -282,12 +285,16 @@ class Store:
                 yield db
                 return
             self._writing.touches_rights = touches_rights
-            with self.engine.transaction():
+            with self.engine.transaction(lasting=lasting):
                 yield db
             # Only now: who reads the old state while this commits must not keep it as the new.
             if self._writing.touches_rights:
                 with self._lock:
                     self.generation += 1
+
+    def touch_rights(self) -> None:
+        """Say, within a transaction that promised otherwise, that it changes rights after all."""
+        self._writing.touches_rights = True
 
     def close_thread(self) -> None:
         """Close this thread's connection; for threads that end before the hub does."""

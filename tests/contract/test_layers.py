@@ -60,6 +60,8 @@ LAYERS = {
     "minihub.process": 2,
     "minihub.machine": 2,
     "minihub.launcher": 2,
+    "minihub.launchpad": 1,
+    "minihub.processtable": 1,
     "minihub.warm": 2,
     "minihub.warmplan": 2,
     "minihub.warmpool": 2,
@@ -250,7 +252,7 @@ def test_store_side_and_proxy_side_do_not_meet():
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_only_few_modules_use_psutil(path):
-    few = ("process", "usage", "machine", "bundle")
+    few = ("process", "processtable", "usage", "machine", "bundle")
     if module_name(path) not in [f"minihub.{name}" for name in few]:
         assert "psutil" not in {target.split(".")[0] for target in imports(path)}
 

