@@ -39,7 +39,7 @@ from .warmplan import NotWarm, Plan, find_command, signature, stand_in
 log = logging.getLogger("minihub.warm")
 
 #: The code that runs in the users' interpreter, by name of the module.
-SOURCES = ("warmparent", "warmchild", "warmstale", "warmlearn", "launcher")
+SOURCES = ("warmparent", "warmchild", "warmstale", "warmready", "warmlearn", "launcher")
 #: Runs one of them from the description, so that no directory of ours is on its path.
 BOOTSTRAP = (
     "import json,sys;exec(json.load(open(int(sys.argv[2]),closefd=False))['sources'][sys.argv[3]])"

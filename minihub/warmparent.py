@@ -184,6 +184,7 @@ def get_warm(setup: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     child = load("warmchild", setup["sources"]["warmchild"])
     child.launcher = load("launcher", setup["sources"]["launcher"])
     child.stale = stale
+    child.ready = load("warmready", setup["sources"]["warmready"])
     child.interpreters_own = look_like(setup)
     before = files_read()
     began = time.time()
@@ -192,6 +193,7 @@ def get_warm(setup: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     failed = preload(setup["modules"])
     missing = preload(setup["extra"])
     audit.end()
+    child.ready.make()
     problems = [f"{one} cannot be imported" for one in missing]
     problems += audit.problems()
     gc.collect()
@@ -351,6 +353,7 @@ def become_server(child: Any, command: list[str], conn: int, output: int) -> Non
         child.prepare(conn, output)
         spec = launcher.read_description(conn)
         child.become(spec, launcher, child.stale)
+        child.ready.hand_out()
         child.set_command_line(spec, command)
         launcher.answer(conn, cwd=spec["cwd"])
         os.close(conn)
