@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import clock, tokens
-from .models import OwnerLink, Session, Token, User
+from .models import OAuthCode, OwnerLink, Session, Token, User
 from .store import Store
 
 OWNER_LINK_LIFETIME_S = 1800
@@ -87,15 +87,17 @@ class Accounts:
             user = User.get_or_none(User.name == name)
             if user is not None:
                 Session.delete().where(Session.user == user).execute()
+                OAuthCode.delete().where(OAuthCode.user == user).execute()
                 Token.delete().where(Token.user == user, Token.server.is_null()).execute()
         if user is not None:
             self.on_logout(user.id)
 
     def end_sessions(self, user: User) -> None:
-        """End every login of a user and revoke every token that came out of one."""
+        """End every login of a user; revoke every token, and code for one, that came out of it."""
         with self.store.transaction():
             ids = [row.session_id for row in Session.select().where(Session.user == user)]
             Session.delete().where(Session.user == user).execute()
+            OAuthCode.delete().where(OAuthCode.user == user).execute()
             Token.delete().where(
                 Token.user == user, Token.session_id.in_([*filter(None, ids)])
             ).execute()
@@ -147,13 +149,15 @@ class Accounts:
             return list(Session.select().where(mine).order_by(Session.id.desc()))
 
     def end_session(self, session: Session) -> None:
-        """End one login and revoke every token that came out of it."""
+        """End one login and revoke every token, and every code for one, that came out of it."""
         with self.store.transaction():
             Session.delete().where(Session.id == session.id).execute()
             if session.session_id:
-                Token.delete().where(
-                    Token.user == session.user_id, Token.session_id == session.session_id
-                ).execute()
+                for table in (Token, OAuthCode):
+                    mine = (table.user == session.user_id) & (
+                        table.session_id == session.session_id
+                    )
+                    table.delete().where(mine).execute()
         self.on_logout(session.user_id)
 
     # -- tokens ----------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 Rules of this file: the protocol's decisions are oauthlib's; this file answers its questions from
 the store. Only the authorization code flow, no refresh tokens. Redirect URIs may be paths on
 this origin (``/user/ada/oauth_callback``) and must equal the registered text exactly. PKCE is
-verified whenever a client offers it. A code is spent by its first use, right or wrong. It knows
-no cookies and no pages; who may approve what is decided in :mod:`minihub.web.oauth_pages`.
+verified whenever a client offers it; a verifier for which there was no challenge is refused. A code
+is spent by its first use, right or wrong, and ends with the login it came from. It knows no cookies
+and no pages; who may approve what is decided in :mod:`minihub.web.oauth_pages`.
 
 Threads: any; all state is in the store and in oauthlib's per-request objects.
-Sources: RFC 6749 (sections 3.1.2, 4.1, 5.2), RFC 7636.
+Sources: RFC 6749 (sections 3.1.2, 4.1, 5.2), RFC 7636, RFC 9700 (section 2.1.1).
 """
 
 from __future__ import annotations
@@ -168,6 +169,8 @@ class _Validator(RequestValidator):
             row.delete_instance()  # spent, whatever comes next
             if row.expires_at <= clock.now_text():
                 return False
+        if request.code_verifier and not row.challenge:
+            return False  # somebody took the challenge out of the client's request
         request.authorization = row
         request.user = row.user_id
         request.scopes = row.scopes

@@ -36,6 +36,7 @@ ENV_KEEP = (
 )
 MIN_TOKEN_LENGTH = 8
 DEFAULT_TIMEOUT_S = 30
+_PLAIN_URL = re.compile(r"[^\x00-\x20\x7f#\\<>\"]*")
 _NAME = re.compile(r"(?!\.{1,2}\Z)[^/\x00-\x1f]{1,255}")
 
 
@@ -162,6 +163,18 @@ def _is_url(url: str) -> bool:
     )
 
 
+def _is_redirect(value: Any) -> bool:
+    """Return whether codes may be sent there: a path of this origin, or an http(s) URL.
+
+    Without fragment (RFC 6749, section 3.1.2), and without what browsers read in ways of their own.
+    """
+    if not isinstance(value, str) or not value.isascii() or not _PLAIN_URL.fullmatch(value):
+        return False
+    if value.startswith("/"):
+        return not value.startswith("//")
+    return not value or _is_url(value)
+
+
 def _is_environment(value: Any) -> bool:
     return isinstance(value, Mapping) and all(
         isinstance(name, str) and name and "=" not in name for name in value
@@ -183,7 +196,7 @@ _KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "environment": ("names, without =, and values", _is_environment),
     "user": ("a system user's name", lambda v: isinstance(v, str)),
     "oauth_client_id": ("a text", lambda v: isinstance(v, str)),
-    "oauth_redirect_uri": ("a URL or a path", lambda v: isinstance(v, str)),
+    "oauth_redirect_uri": ("a path, or an http:// or https:// URL, without fragment", _is_redirect),
     "oauth_no_confirm": ("true or false", lambda v: isinstance(v, bool)),
     "oauth_client_allowed_scopes": ("a list of scopes", _is_texts),
     "oauth_roles": ("a list of roles", _is_texts),

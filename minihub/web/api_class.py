@@ -108,13 +108,22 @@ def decide(ctx: Context) -> Any:
     fails=(404,),
 )
 def take_roster(ctx: Context) -> Any:
-    """Say what a list would do; do it unless ``dry_run`` is true or a line is wrong."""
+    """Say what a list would do; do it unless ``dry_run`` is true or a line is wrong.
+
+    Where a line is wrong the answer is an error that holds the plan.
+    """
     keeper(ctx)
     body = _body(ctx, {"list": str, "dry_run": bool})
     roster = Roster(ctx.site.people)
     plan = roster.plan(body.get("list", "").encode("utf-8", "replace"))
-    if plan.problems or body.get("dry_run"):
-        return ctx.json(_plan(plan, []), 400 if plan.problems and not body.get("dry_run") else 200)
+    if body.get("dry_run"):
+        return ctx.json(_plan(plan, []))
+    if plan.problems:
+        first = plan.problems[0]
+        message = f"Nothing was done: line {first.line}: {first.problem}"
+        if len(plan.problems) > 1:
+            message += f" ({len(plan.problems)} lines are wrong)"
+        return ctx.json({"status": 400, "message": message, **_plan(plan, [])}, 400)
     slips = roster.carry_out(plan)
     log.warning(
         "%s imported a list: %d people added, %d joined groups",

@@ -139,6 +139,9 @@ def _check_scopes(ctx: Context, data: dict[str, Any]) -> None:
             raise BadRequest(problem)
         # A visitor's own scopes, narrowed to the visitor, are the visitor's to give.
         wanted |= scope_table.expand([scope], service=data["name"])
+    if data.get("oauth_no_confirm") and data.get("oauth_client_allowed_scopes"):
+        # Nobody is asked, so whoever follows a link would give away what they may do.
+        wanted |= roles.admin_scopes()
     missing = roles.missing_expanded(wanted, ctx.caller.scopes)
     if missing:
         raise BadRequest(

@@ -239,6 +239,19 @@ class Context:
             f"requires any of [{', '.join(route.scopes)}]"
         )
 
+    def led_by_others(self) -> bool:
+        """Return whether the browser says that somebody else's page led to this one.
+
+        Browsers call the hosts of one hub's users the same site, though each is somebody's own.
+        Who leaves their own server, as by its "log out", comes from a host of their own.
+        """
+        relation = self.header("Sec-Fetch-Site")
+        info = self.site.hub.info
+        if relation != "same-site" or not info.domain:
+            return relation == "cross-site"
+        own = info.host_of("user", self.caller.name) if self.caller else ""
+        return not own or not f"{self.header('Referer')}/".startswith(own + "/")
+
     def _is_foreign_form(self) -> bool:
         """Return whether this is a POST that a form of any site could have sent."""
         if self.method != "POST":

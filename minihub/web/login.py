@@ -200,7 +200,7 @@ def _known_user(ctx: Context, name: str, admin: bool | None) -> User:
 @routes.add("GET", "logout", access=Access.PUBLIC)
 def logout(ctx: Context) -> Any:
     """End this login and everything that came out of it; ask first where another site led here."""
-    if ctx.caller is not None and ctx.header("Sec-Fetch-Site") == "cross-site":
+    if ctx.caller is not None and ctx.led_by_others():
         return ctx.page("logout.html", ask=True)
     metrics.count("logout")
     with metrics.timed("logout_duration_seconds"):

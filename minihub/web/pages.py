@@ -152,8 +152,8 @@ def spawn(ctx: Context, user_name: str = "", server_name: str = "") -> Any:
     form = spawner.get_options_form()
     if ctx.method == "GET" and form:
         return _options_page(ctx, server, form)
-    if ctx.method == "GET" and ctx.header("Sec-Fetch-Site") == "cross-site":
-        return _not_running(ctx, server, 200)  # another site's link may not start anything
+    if ctx.method == "GET" and ctx.led_by_others():
+        return _not_running(ctx, server, 200)  # another's link may not start anything
     try:
         if ctx.method == "POST" and form:
             fields = {k: v for k, v in ctx.form_lists.items() if k not in ("_xsrf", "next")}
@@ -298,7 +298,7 @@ def user_server(ctx: Context, user_name: str, rest: str = "") -> Any:
     site = ctx.site
     api_like = wants_json(ctx.request.headers) or "api" in rest.split("/")
     if ctx.caller is None:
-        if api_like or ctx.method not in SAFE_METHODS:
+        if ctx.method not in SAFE_METHODS:
             return _gone_json(ctx, user_name, "")
         metrics.count("redirects.user_to_login")
         return ctx.to_login()

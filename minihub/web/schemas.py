@@ -56,6 +56,25 @@ def _body(properties: dict[str, Schema], required: tuple[str, ...] = ()) -> Sche
     return _object(properties, optional=optional)
 
 
+#: What a list of people would do, or has done.
+_PLAN: dict[str, Schema] = {
+    "rows": {
+        "type": "array",
+        "items": _object(
+            {
+                "line": _NUMBER,
+                "name": _TEXT,
+                "groups": _TEXTS,
+                "action": {"enum": ["add", "join", "keep"]},
+                "problem": _TEXT,
+            }
+        ),
+    },
+    "note": _TEXT,
+    "slips": {"type": "array", "items": ref("OneTimeCode")},
+}
+
+
 def _page(item: str) -> Schema:
     following = _object({"offset": _NUMBER, "limit": _NUMBER, "url": _TEXT})
     bounds = {"offset": _NUMBER, "limit": _NUMBER, "total": _NUMBER}
@@ -263,25 +282,12 @@ ANSWERS: dict[str, Schema] = {
         "items": _object({"name": _TEXT, "created": _DATE, "address": _TEXT}),
     },
     "Decided": _object({"approved": _TEXTS, "refused": _NUMBER}),
-    "RosterPlan": _object(
-        {
-            "rows": {
-                "type": "array",
-                "items": _object(
-                    {
-                        "line": _NUMBER,
-                        "name": _TEXT,
-                        "groups": _TEXTS,
-                        "action": {"enum": ["add", "join", "keep"]},
-                        "problem": _TEXT,
-                    }
-                ),
-            },
-            "note": _TEXT,
-            "slips": {"type": "array", "items": ref("OneTimeCode")},
-        }
+    "RosterPlan": _object(_PLAN),
+    "RosterRefused": _object(
+        {"status": _NUMBER, "message": _TEXT, **_PLAN},
+        optional=tuple(_PLAN),
+        description="An error like every other; where lines are wrong, with the plan that says so.",
     ),
-    "RosterRefused": {"anyOf": [ref("RosterPlan"), ref("Error")]},
     "Roster": _object({"list": _TEXT}),
     "OAuthToken": _object(
         {"access_token": _TEXT, "token_type": _TEXT, "expires_in": _NUMBER, "scope": _TEXT}

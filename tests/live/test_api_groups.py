@@ -198,13 +198,59 @@ def test_wrong_service_is_not_made(world, body, words):
     assert world.boss.call("GET", "/services/wrong").status_code == 404
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "javascript:alert(1)",
+        "JavaScript://x/%0aalert(1)",
+        "data:text/html,x",
+        "ftp://example.org/",
+        "app.example:/callback",
+        "//evil.example/x",
+        "/\\evil.example",
+        "\\/evil.example",
+        "http://",
+        "http:///x",
+        "https://ada@example.org/",
+        "https://example.org/#part",
+        "https://example.org/\r\nX: y",
+        "/a b",
+        " https://example.org/",
+        "https://exämple.org/",
+        "callback",
+    ],
+)
+def test_codes_are_sent_to_paths_and_web_addresses_only(world, uri):
+    response = world.boss.call("POST", "/services/wrong", {"oauth_redirect_uri": uri})
+    assert response.status_code == 400, response.text
+    assert "oauth_redirect_uri takes a path, or an http:// or" in response.json()["message"]
+    assert world.boss.call("GET", "/services/wrong").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "uri", ["/services/x/cb", "https://example.org/cb?a=b", "http://[::1]:8/cb", ""]
+)
+def test_good_redirect_uri_is_taken(world, uri):
+    response = world.boss.call("POST", "/services/redirected", {"oauth_redirect_uri": uri})
+    assert response.status_code == 201, response.text
+    assert world.boss.call("DELETE", "/services/redirected").status_code == 200
+
+
 def test_nobody_makes_a_service_that_may_do_more(world):
     maker = world.with_scopes("admin:services")
-    for body in ({"admin": True}, {"oauth_client_allowed_scopes": ["shutdown"]}):
+    for body in (
+        {"admin": True},
+        {"oauth_client_allowed_scopes": ["shutdown"]},
+        # Visitors who are not asked would give it all they may do themselves.
+        {"oauth_client_allowed_scopes": ["inherit"], "oauth_no_confirm": True},
+        {"oauth_client_allowed_scopes": ["self"], "oauth_no_confirm": True},
+        {"oauth_client_allowed_scopes": ["tokens!user"], "oauth_no_confirm": True},
+    ):
         response = maker.call("POST", "/services/mighty", body)
         assert response.status_code == 400
         assert "Not assigning requested scopes" in response.json()["message"]
-    assert maker.call("POST", "/services/meek", {}).status_code == 201
+    meek = {"oauth_no_confirm": True, "oauth_redirect_uri": "/services/meek/cb"}
+    assert maker.call("POST", "/services/meek", meek).status_code == 201
     assert maker.call("DELETE", "/services/meek").status_code == 200
 
 

@@ -431,6 +431,19 @@ def test_list_with_a_mistake_changes_nothing_and_names_the_line(hub, boss):
     assert "fritz" not in users(hub)
 
 
+def test_wrong_list_is_an_error_like_others_with_the_plan_in_it(hub):
+    wrong = {"list": "name\nfritz\nhans peter\nFRITZ\n"}
+    answer = hub.api("class/roster", TOKEN, "POST", json=wrong)
+    body = answer.json()
+    assert answer.status_code == body["status"] == 400
+    assert body["message"].startswith("Nothing was done: line 3: ")
+    assert body["message"].endswith("(2 lines are wrong)")
+    assert [bool(row["problem"]) for row in body["rows"]] == [False, True, True]
+    assert body["slips"] == [] and "fritz" not in users(hub)
+    look = hub.api("class/roster", TOKEN, "POST", json=wrong | {"dry_run": True})
+    assert look.status_code == 200 and set(look.json()) == {"rows", "note", "slips"}
+
+
 def test_list_comes_as_a_file_too(hub, boss):
     files = {"file": ("class.csv", "Name;Gruppe\nJürgen;8d\n".encode("cp1252"), "text/csv")}
     data = {"_xsrf": boss.xsrf("/hub/class/roster")}

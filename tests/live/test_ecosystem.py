@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import requests
 from admin_tools import wait_until
 from harness import free_port, until
+from notebook_tools import Notebook, run
+from websockets.exceptions import InvalidStatus
+
+from minihub import clock
 
 pytestmark = pytest.mark.notebook
 SERVICE = Path(__file__).resolve().parents[1] / "hubauth_service.py"
+OLD_CULLER = SERVICE.with_name("culler_of_2017.py")
 SECRET = "secret-of-the-service"
+BOSS = {"name": "boss", "api_token": SECRET, "admin": True}
 
 
 # -- jupyterhub-singleuser of JupyterHub 0.8.0 -----------------------------------------------
@@ -33,7 +41,17 @@ def test_server_of_jupyterhub_0_8_from_login_to_logout(start_hub, old_bin):
     assert page.status_code == 200 and 'data-notebook-path=""' in page.text
     assert ada.get("/user/ada/api/status").json()["kernels"] == 0
 
+    notebook = Notebook(ada, "ada")
+    kernel = notebook.new_kernel().json()["id"]
+    with notebook.channels(kernel) as socket:
+        assert run(socket, "6*7") == "42"
+        assert run(socket, "import os; os.environ['JUPYTERHUB_USER']") == "'ada'"
+    assert [one["id"] for one in notebook.kernels().json()] == [kernel]
+
     assert eve.follow("/user/ada/tree").status_code == 403
+    assert Notebook(eve, "ada").new_kernel().status_code == 403
+    with pytest.raises(InvalidStatus):
+        Notebook(eve, "ada").channels(kernel)
     assert hub.browser().get("/user/ada/tree").status_code == 302
     thief = hub.browser()
     thief.cookies.set("jupyterhub-user-ada", "made-up", path="/user/ada/")
@@ -104,7 +122,7 @@ def test_service_with_hubauth_knows_whose_a_token_is(start_hub, lab_bin):
     assert ask("made-up").status_code == 403
 
 
-# -- the culler of JupyterHub ----------------------------------------------------------------
+# -- the cullers of JupyterHub ---------------------------------------------------------------
 
 
 def test_jupyterhub_idle_culler_as_a_managed_service(start_hub, lab_bin):
@@ -115,7 +133,7 @@ def test_jupyterhub_idle_culler_as_a_managed_service(start_hub, lab_bin):
             "JupyterHub": {
                 "services": [
                     {"name": "idle", "command": command},
-                    {"name": "boss", "api_token": SECRET, "admin": True},
+                    BOSS,
                 ],
                 "load_roles": [{"name": "culling", "services": ["idle"], "scopes": scopes}],
             }
@@ -125,3 +143,55 @@ def test_jupyterhub_idle_culler_as_a_managed_service(start_hub, lab_bin):
     assert hub.api("users/ana/server", SECRET, "POST").status_code == 201
     wait_until(lambda: not hub.api("users/ana", SECRET).json()["servers"], "culled", 40)
     hub.wait_text("Stopping server ana/: idle asked through the API")
+
+
+def start_two(hub) -> None:
+    """Start the servers of somebody idle and of somebody active, by the clock, for long."""
+    for name in ("idle", "busy"):
+        assert hub.api(f"users/{name}", SECRET, "POST").status_code == 201
+    later = {"last_activity": clock.isoformat(clock.utcnow() + timedelta(minutes=30))}
+    assert hub.api("users/busy/activity", SECRET, "POST", json=later).status_code == 200
+    for name in ("idle", "busy"):
+        assert hub.api(f"users/{name}/server", SECRET, "POST").status_code in (201, 202)
+
+
+def test_culler_of_jupyterhub_0_8_as_a_managed_service(start_hub, old_bin):
+    """Nothing in the configuration says that it is an old one."""
+    command = [str(old_bin / "python"), str(OLD_CULLER), "--timeout=3", "--cull_every=1"]
+    culler = {"name": "cull-idle", "admin": True, "command": command}
+    hub = start_hub({"JupyterHub": {"services": [culler, BOSS]}})
+    start_two(hub)
+    hub.wait_text("Stopping server idle/: cull-idle asked through the API", 60)
+    wait_until(lambda: not hub.api("users/idle", SECRET).json()["server"], "culled", 60)
+    # More passes go by, over the one who is active as well.
+    words = hub.state_dir / "logs" / "service-cull-idle.log"
+    passes = words.read_text().count("pass over")
+    wait_until(lambda: words.read_text().count("pass over") > passes + 2, "passes", 60)
+    assert "Traceback" not in words.read_text(), words.read_text()
+    busy = hub.api("users/busy", SECRET).json()
+    assert busy["server"] == "/user/busy/" and busy["last_activity"].endswith("Z")
+    assert hub.server_pid("busy") and "Traceback" not in hub.text, hub.text
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_culler_of_jupyterhub_0_8_run_by_hand(start_hub, old_bin, legacy):
+    """It reaches the hub from outside, and deletes the users too."""
+    hub = start_hub({"JupyterHub": {"services": [BOSS | {"legacy": legacy}]}})
+    start_two(hub)
+    for name in ("idle", "busy"):
+        wait_until(lambda name=name: hub.api(f"users/{name}", SECRET).json()["server"], name, 60)
+    env = {"JUPYTERHUB_API_URL": hub.url + "hub/api", "JUPYTERHUB_API_TOKEN": SECRET}
+    done = None
+
+    def stopped() -> bool:
+        nonlocal done
+        command = [str(old_bin / "python"), str(OLD_CULLER), "--once", "--timeout=2"]
+        done = subprocess.run(
+            [*command, "--cull_users"], env=env, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return "deleted idle 204" in done.stdout
+
+    wait_until(stopped, "culled", 90)
+    assert hub.api("users/idle", SECRET).status_code == 404
+    assert hub.server_pid("busy") and "busy" not in done.stdout

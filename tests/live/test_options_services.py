@@ -245,6 +245,10 @@ def test_timeout_is_how_long_a_start_may_take_before_it_is_told(start_hub):
         ({"name": "a", "url": "ftp://x"}, "url takes an http:// or https:// URL"),
         ({"name": "a", "api_token": "short"}, "api_token needs at least 8 characters"),
         ({"name": "a", "oauth_client_id": "a"}, "oauth_client_id must begin with service-"),
+        (
+            {"name": "a", "oauth_redirect_uri": "javascript:alert(1)"},
+            "oauth_redirect_uri takes a path, or an http:// or https:// URL, without fragment",
+        ),
         ({"name": "a", "user": "no-such-user"}, "this machine has no user no-such-user"),
         ({"name": "a", "admin": "yes"}, "admin takes true or false"),
         ({"name": "a", "url": "http://x", "oauth_roles": ["none"]}, "there is no role none"),

@@ -12,7 +12,7 @@ import uuid
 import psutil
 import pytest
 from harness import FAKE_SERVER, until
-from test_real_notebook import Notebook, run
+from notebook_tools import Notebook, run
 from websockets.sync.client import connect
 
 from minihub import landlock
