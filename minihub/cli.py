@@ -22,7 +22,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minihub import __version__, verbs_class
-from minihub.commandline import ALIASES, MANY, PROGRAM, SWITCHES, Call, Verb, parse, verb_help
+from minihub.commandline import (
+    ALIASES,
+    MANY,
+    PROGRAM,
+    SWITCHES,
+    Call,
+    Verb,
+    parse,
+    verb_help,
+    verb_in,
+)
 from minihub.errors import ConfigError, MinihubError, NotPermitted, UsageError
 from minihub.verbs_class import CLASS_VERBS
 from minihub.verbs_data import DATA_VERBS
@@ -79,7 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(f"{count} error{'s' if count > 1 else ''} in the configuration, nothing started.")
         return error.exit_code
     except UsageError as error:
-        _complain(f"{PROGRAM}: {error}\nTry: {PROGRAM} --help")
+        verb = verb_in([word for word in arguments if not word.startswith("-")], VERBS)
+        named = f"{PROGRAM} {verb.words}" if verb else PROGRAM
+        _complain(f"{PROGRAM}: {error}\nTry: {named} --help")
         return error.exit_code
     except MinihubError as error:
         _complain(f"{PROGRAM}: {error}")

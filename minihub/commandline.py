@@ -136,8 +136,7 @@ def parse(arguments: Sequence[str], verbs: Sequence[Verb]) -> tuple[Verb, Call]:
     while rest:
         word = rest.pop(0)
         if word.startswith("-") and word != "-":
-            so_far = _verb_in(call.words, verbs)
-            _take_flag(word, rest, call, so_far.takes() if so_far else {}, verbs)
+            _take_flag(word, rest, call, verb_in(call.words, verbs), verbs)
         else:
             call.words.append(word)
     verb = _take_verb(call, verbs)
@@ -164,12 +163,13 @@ def parse(arguments: Sequence[str], verbs: Sequence[Verb]) -> tuple[Verb, Call]:
 
 
 def _take_flag(
-    word: str, rest: list[str], call: Call, own: dict[str, str], verbs: Sequence[Verb]
+    word: str, rest: list[str], call: Call, verb: Verb | None, verbs: Sequence[Verb]
 ) -> None:
     """Note one flag in ``call``; take its value from ``rest`` if it stands there.
 
-    ``own`` are the flags of the verb, if it is known by now.
+    ``verb`` is the one it stands behind, if that is known by now.
     """
+    own = verb.takes() if verb else {}
     name, equals, text = word.partition("=")
     if name in own:
         _take_own(name, own[name], text if equals else None, rest, call)
@@ -198,7 +198,9 @@ def _take_flag(
         known = {flag: value for verb in verbs for flag, value in verb.takes().items()}
         known |= dict.fromkeys(SHOWING, "")
         if name not in known:
-            near = _did_you_mean(name, [*ALIASES, *SWITCHES, *known])
+            near = _did_you_mean(name, [*ALIASES, *SWITCHES, *(own if verb else known)])
+            if own and not near:
+                near = f"; {verb.words} takes {', '.join(own)}"
             raise UsageError(f"unknown flag {name}{near}")
         _take_own(name, known[name], text if equals else None, rest, call)
 
@@ -221,7 +223,7 @@ def _is_flag(word: str) -> bool:
     return len(word) > 1 and word.startswith("-") and not _NUMBER.fullmatch(word)
 
 
-def _verb_in(words: Sequence[str], verbs: Sequence[Verb]) -> Verb | None:
+def verb_in(words: Sequence[str], verbs: Sequence[Verb]) -> Verb | None:
     """Return the verb that these words begin with, if any."""
     for verb in sorted(verbs, key=lambda verb: -len(verb.words)):
         if verb.words and list(words[: verb.words.count(" ") + 1]) == verb.words.split():
@@ -231,7 +233,7 @@ def _verb_in(words: Sequence[str], verbs: Sequence[Verb]) -> Verb | None:
 
 def _take_verb(call: Call, verbs: Sequence[Verb]) -> Verb:
     """Remove the verb's words from ``call.words`` and return the verb."""
-    verb = _verb_in(call.words, verbs)
+    verb = verb_in(call.words, verbs)
     if verb is not None:
         del call.words[: verb.words.count(" ") + 1]
         return verb
@@ -245,6 +247,11 @@ def _take_verb(call: Call, verbs: Sequence[Verb]) -> Verb:
             return _family(call.words.pop(), inner)
         words = ", ".join(verb.words for verb in inner)
         raise UsageError(f"{first} what? One of: {words}")
+    if inner:
+        words = [verb.words for verb in inner]
+        near = _did_you_mean(call.words[1], [one.split()[1] for one in words])
+        near = near.replace('"', f'"{first} ', 1) or f". One of: {', '.join(words)}"
+        raise UsageError(f'unknown verb "{given}"{near}')
     known = [verb.words for verb in verbs if verb.words]
     near = _did_you_mean(given, known) or _did_you_mean(first, known)
     raise UsageError(f'unknown verb "{given if near else first}"{near}')
@@ -265,7 +272,7 @@ def _family(first: str, inner: Sequence[Verb]) -> Verb:
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
     import difflib
 
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f'. Did you mean "{found[0]}"?' if found else ""
 
 

@@ -57,6 +57,19 @@ class Failed(MinihubError):
     """Raised when a command cannot do what it was asked for; the message says why."""
 
 
+class NoDatabase(MinihubError):
+    """Raised when there is no database where the configuration says."""
+
+    exit_code = ConfigError.exit_code
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(
+            f"there is no database at {path.absolute()} (JupyterHub.db_url); "
+            "start the hub once, or run this in the directory it was started in"
+        )
+
+
 class Home:
     """The hub of one configuration as a command finds it, running or not."""
 
@@ -72,7 +85,7 @@ class Home:
     def database(self) -> Path | None:
         """Return the file of the database; None for one on a database server.
 
-        Raises ConfigError when there is no such file, NotPermitted when the caller may not use it.
+        Raises NoDatabase when there is no such file, NotPermitted when the caller may not use it.
         """
         place = dburl.parse(self.options.db_url)
         if place.path is None and place.kind == dburl.SQLITE:
@@ -85,10 +98,7 @@ class Home:
         except PermissionError as error:
             raise _not_permitted(path) from error
         except OSError as error:
-            raise ConfigError(
-                f"JupyterHub.db_url: there is no database at {self.options.db_url}; "
-                "start the hub once, or run this in the directory it was started in"
-            ) from error
+            raise NoDatabase(path) from error
         if not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.W_OK | os.X_OK):
             raise _not_permitted(path)
         return path

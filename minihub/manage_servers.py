@@ -90,7 +90,10 @@ def start(loaded: Loaded, say: Say, user: str, server: str = "") -> int:
     home = Home(loaded)
     hub = home.running()
     if hub is None:
-        raise Failed("no hub is running, and only a hub can start servers")
+        raise Failed(
+            f"no hub is running with its state in {home.state_dir}, "
+            "and only a hub can start servers"
+        )
     path = _server_path(user, server)
     with home.api(hub) as client, hub_says(user):
         if client.request("POST", path, {}).status == 202:

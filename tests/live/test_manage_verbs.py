@@ -333,9 +333,9 @@ def test_who_is_unknown_is_told(hub, rested):
         assert outcome(done) == (1, "", "minihub: root-admin has never been started\n")
     assert run(hub, "server", "start", "nobody").stderr == "minihub: No such user: nobody\n"
     done = run(rested, "server", "start", "root-admin")
-    assert outcome(done) == (
-        1, "", "minihub: no hub is running, and only a hub can start servers\n",
-    )  # fmt: skip
+    place = rested.directory / "minihub-data"
+    told = f"no hub is running with its state in {place}, and only a hub can start servers"
+    assert outcome(done) == (1, "", f"minihub: {told}\n")
 
 
 def test_log_is_followed_until_ctrl_c(hub, admin):
@@ -432,7 +432,8 @@ def test_database_that_is_not_ours_ends_with_5_and_is_not_touched(tmp_path, tabl
 def test_no_database_ends_with_3_and_creates_none(tmp_path, verb):
     done = run(SimpleNamespace(directory=tmp_path), *verb.split())
     assert (done.returncode, done.stdout) == (3, "")
-    assert "there is no database at sqlite:///jupyterhub.sqlite" in done.stderr
+    assert f"minihub: there is no database at {tmp_path}/jupyterhub.sqlite" in done.stderr
+    assert "run this in the directory it was started in" in done.stderr
     assert os.listdir(tmp_path) == []
 
 
