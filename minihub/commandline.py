@@ -272,8 +272,9 @@ def _family(first: str, inner: Sequence[Verb]) -> Verb:
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
     import difflib
 
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f'. Did you mean "{found[0]}"?' if found else ""
+    by_letters = {one.lstrip("-"): one for one in known}  # dashes make nothing alike
+    found = difflib.get_close_matches(name.lstrip("-"), by_letters, n=1, cutoff=0.6)
+    return f'. Did you mean "{by_letters[found[0]]}"?' if found else ""
 
 
 def verb_help(verb: Verb) -> str:

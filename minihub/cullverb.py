@@ -123,8 +123,9 @@ def _read(option: Option, text: str) -> Any:
             return value
         if option.kind == "number":
             value = int(text) if text.isascii() and text.isdigit() else -1
-            if value < (1 if option.default else 0):
-                raise ValueError(f"{text!r} is no number that it can be")
+            least = 1 if option.default else 0
+            if value < least:
+                raise ValueError(f"it takes a whole number, {least} or more, not {text[:40]!r}")
             return value
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from error
@@ -136,7 +137,7 @@ def _unknown(word: str) -> str:
 
     text = f"unknown option {word!r}" if word.startswith("-") else f"unexpected argument {word!r}"
     near = difflib.get_close_matches(word.partition("=")[0], list(_BY_NAME), 1)
-    return f"cull: {text}. Did you mean {near[0]}?" if near else f"cull: {text}. See cull --help"
+    return f"cull: {text}. Did you mean {near[0]}?" if near else f"cull: {text}"
 
 
 def client(values: Mapping[str, Any], environ: Mapping[str, str]) -> RestClient:

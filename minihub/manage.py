@@ -253,6 +253,8 @@ def token(
         raise UsageError("--expires-in: a token that lives 0 seconds is of no use")
     with Home(loaded).accounts() as accounts:
         user = accounts.user(name)
+        if user is None and not names:
+            raise Failed(f"No such user: {name}\nIt is your own name; for others: token USER")
         if user is None:
             raise no_such_user(name)
         _row, secret = accounts.issue_token(
@@ -338,13 +340,14 @@ def user_list(loaded: Loaded, say: Say, *, as_json: bool = False) -> int:
     hub = home.running()
     if hub is None:
         with home.accounts() as accounts:
+            left = left_running(home, accounts)
             rows = [
                 {
                     "name": user.name,
                     "admin": user.admin,
                     "created": user.created,
                     "last_activity": user.last_activity,
-                    "servers": [],
+                    "servers": sorted(server for owner, server, _row in left if owner == user.name),
                 }
                 for user in accounts.users()
             ]
@@ -371,16 +374,26 @@ def user_list(loaded: Loaded, say: Say, *, as_json: bool = False) -> int:
 
 
 def user_remove(loaded: Loaded, say: Say, names: Sequence[str]) -> int:
-    """Delete users with their tokens and servers; files in home directories stay."""
+    """Delete users with their tokens and servers; files in home directories stay.
+
+    Goes on with the others when one cannot be deleted. Raises Failed with every reason.
+    """
     home = Home(loaded)
+    problems = []
     for name in names:
-        hub = home.running()
-        if hub is None:
-            _remove_offline(home, name)
+        try:
+            hub = home.running()
+            if hub is None:
+                _remove_offline(home, name)
+            else:
+                with home.api(hub) as client, hub_says(name):
+                    client.request("DELETE", user_path(name))
+        except Failed as error:
+            problems.append(str(error))
         else:
-            with home.api(hub) as client, hub_says(name):
-                client.request("DELETE", user_path(name))
-        say(f"Removed {name}.")
+            say(f"Removed {name}.")
+    if problems:
+        raise Failed("\n".join(problems))
     return 0
 
 

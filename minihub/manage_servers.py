@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from pathlib import Path
+from urllib.parse import urljoin
 
 from . import aio, clock, process
 from .accounts import Accounts
@@ -105,7 +106,7 @@ def start(loaded: Loaded, say: Say, user: str, server: str = "") -> int:
         running = active(model).get(server)
         if running is None or not running["ready"]:
             raise Failed(f"the server {_full_name(user, server)} is not ready")
-        say(f"{_full_name(user, server)} is ready at {running['url']}")
+        say(f"{_full_name(user, server)} is ready at {urljoin(hub.url, running['url'])}")
     return 0
 
 

@@ -108,7 +108,8 @@ def test_token_may_expire_be_noted_and_narrowed(hub, admin):
 def test_token_is_for_the_user_of_ones_own_name_by_default(hub, admin):
     me = getpass.getuser()
     done = run(hub, "token")
-    assert outcome(done) == (1, "", f"minihub: No such user: {me}\n")
+    hint = "It is your own name; for others: token USER"
+    assert outcome(done) == (1, "", f"minihub: No such user: {me}\n{hint}\n")
     admin.call("POST", f"/users/{me}")
     assert whoami(hub, run(hub, "token").stdout.strip()).json()["name"] == me
 
@@ -205,7 +206,11 @@ def test_users_are_added_listed_and_removed_over_the_hub(hub, admin):
     )
     assert any(re.fullmatch(r"ana +\d{4}-.* +\(default\)", line) for line in table)
     assert any(re.fullmatch(r"boss +yes +\d{4}-.* +-", line) for line in table)
-    assert outcome(run(hub, "user", "rm", "ana", "ben")) == (0, "Removed ana.\nRemoved ben.\n", "")
+    assert outcome(run(hub, "user", "rm", "ana", "nobody", "ben", "no/body")) == (
+        1,
+        "Removed ana.\nRemoved ben.\n",
+        "minihub: No such user: nobody\nNo such user: no/body\n",
+    )
     assert admin.call("GET", "/users/ana").status_code == 404
     assert outcome(run(hub, "user", "rm", "ana")) == (1, "", "minihub: No such user: ana\n")
     # A user name is a path's part: it must not lead to another one.
@@ -233,7 +238,9 @@ def test_users_without_a_hub(rested):
     )  # fmt: skip
     names = [row["name"] for row in json.loads(run(rested, "user", "list", "--json").stdout)]
     assert names == ["ana", "root-admin"]
-    assert outcome(run(rested, "user", "rm", "ana")) == (0, "Removed ana.\n", "")
+    assert outcome(run(rested, "user", "rm", "nobody", "ana")) == (
+        1, "Removed ana.\n", "minihub: No such user: nobody\n",
+    )  # fmt: skip
     assert outcome(run(rested, "user", "rm", "ana")) == (1, "", "minihub: No such user: ana\n")
 
 
@@ -283,7 +290,7 @@ def test_server_is_started_listed_read_and_stopped(hub, admin):
     run(hub, "user", "add", "eva")
     done = run(hub, "server", "start", "eva")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "eva is ready at /user/eva/"
+    assert done.stdout.splitlines()[-1] == f"eva is ready at {hub.url}user/eva/"
     done = run(hub, "server", "start", "eva")
     assert done.returncode == 1 and "already running" in done.stderr
     [row] = [
@@ -302,7 +309,8 @@ def test_server_is_started_listed_read_and_stopped(hub, admin):
 def test_named_server(start_hub):
     hub = start_hub({"JupyterHub": {"allow_named_servers": True}})
     done = run(hub, "server", "start", "root-admin", "work")
-    assert done.stdout.splitlines()[-1] == "root-admin/work is ready at /user/root-admin/work/"
+    place = f"{hub.url}user/root-admin/work/"
+    assert done.stdout.splitlines()[-1] == f"root-admin/work is ready at {place}"
     assert "fake server" in run(hub, "server", "logs", "root-admin", "work").stdout
     done = run(hub, "server", "stop", "root-admin")
     assert outcome(done) == (1, "", "minihub: root-admin does not run\n")
@@ -365,6 +373,8 @@ def test_server_left_running_is_found_and_stopped_without_a_hub(start_hub):
     assert hub.stop() == 0
     [row] = json.loads(run(hub, "server", "list", "--json").stdout)
     assert (row["user"], row["server"], row["status"]) == ("stays", "", "left running")
+    rows = {row["name"]: row for row in json.loads(run(hub, "user", "list", "--json").stdout)}
+    assert rows["stays"]["servers"] == [""] and rows["root-admin"]["servers"] == []
     done = run(hub, "user", "rm", "stays")
     assert done.returncode == 1 and "server stop stays\n" in done.stderr
     assert outcome(run(hub, "server", "stop", "stays")) == (0, "stays has stopped.\n", "")

@@ -169,7 +169,7 @@ def test_what_needs_no_configuration_imports_nothing_heavy(argument):
         ("token --note", "--note needs a value"),
         ("token --note --json", "--note needs a value"),
         ("user list --jso", 'unknown flag --jso. Did you mean "--json"?'),
-        ("token --jso", "unknown flag --jso; token takes --expires-in, --note, --scopes"),
+        ("token --jso", "unknown flag --jso; token takes --expires-in, --note"),
         ("user rm --jso", "unknown flag --jso\n"),
         ("user frob", 'unknown verb "user frob". One of: user add, user list, user rm'),
         ("user add", "Try: minihub user add --help"),
