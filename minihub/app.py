@@ -42,6 +42,7 @@ from . import (
     orphans,
     ownerlink,
     roles,
+    runtime,
     standins,
     startcheck,
     warmpool,
@@ -177,6 +178,7 @@ def _start(
     lock = stack.enter_context(hublock.hold(state_dir))
     if options.pid_file:
         stack.enter_context(_pid_file(Path(options.pid_file).absolute()))
+    runtime.give_back_memory()
     cpu.setup()  # while this process has no others beside it
     listener = stack.enter_context(_bind_hub(options, state_dir))
     hub_port = listener.getsockname()[1]

@@ -19,6 +19,11 @@ from minihub.config_values import Entry
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 30
 MAX_NODES = 100_000
+#: How many characters a number may have: reading one takes a time that grows with their square.
+MAX_NUMBER = 400
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 class _TooMuch(yaml.MarkedYAMLError):
@@ -31,16 +36,27 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self.depth = 0
+        self.count = 0
         #: Place and name of each key that was there before.
         self.duplicates: list[tuple[yaml.Mark, str]] = []
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
         self.depth += 1
+        self.count += 1
         if self.depth > MAX_DEPTH:
             mark = self.peek_event().start_mark
             raise _TooMuch(None, None, f"more than {MAX_DEPTH} levels deep", mark)
+        if self.count > MAX_NODES:
+            mark = self.peek_event().start_mark
+            raise _TooMuch(None, None, f"more than {MAX_NODES} values", mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
+        return node
+
+    def compose_scalar_node(self, anchor: str | None) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        if len(node.value) > MAX_NUMBER and node.tag in _NUMBERS:
+            raise _TooMuch(None, None, f"a number of {len(node.value)} characters", node.start_mark)
         return node
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:

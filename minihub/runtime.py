@@ -36,6 +36,10 @@ LIGHT_VERBS = ("proxy", "cull")
 #: Lies beside the package in an unpacked copy, and only there.
 UNPACKED_MARK = "unpacked.manifest"
 
+#: glibc's parameter (mallopt(3)), and from which size on a block is given back at once.
+_M_MMAP_THRESHOLD = -3
+_BIG_BLOCK = 2**20
+
 
 def archive() -> str | None:
     """Return the absolute path of minihub.pyz when its code runs from the archive, else None."""
@@ -173,3 +177,18 @@ def install_line(*packages: str, prefix: str = "", marker: str = "") -> str:
         f"python3 -m venv jupyter && jupyter/bin/pip install {wanted}, "
         "and start the hub with PATH=$PWD/jupyter/bin:$PATH before its command"
     )
+
+
+def give_back_memory() -> None:
+    """Have big blocks of memory go back to the system as soon as they are freed.
+
+    Each password that is looked at takes 16 MiB for a moment. glibc learns from the first of these
+    to keep such blocks, for every thread; told a limit, it does not learn. Elsewhere nothing
+    happens, nor is there need.
+    """
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _BIG_BLOCK)
+    except (ImportError, OSError, AttributeError):
+        pass

@@ -65,7 +65,7 @@ def main() -> int:
     ]
     if len(sys.argv) > 1:
         return _run([*steps, [*pytest, *sys.argv[1:]]], environment)
-    if code := _run(steps, environment):
+    if code := _run([*steps, [python, "scripts/audit.py"]], environment):
         return code
     code = _run([[*pytest, "-q", "--cache-clear", *together, "tests"]], environment)
     failed = _failed() if code == 1 else []

@@ -13,6 +13,7 @@ import time
 
 import psutil
 import pytest
+import requests
 from harness import gone, python_config, until
 
 MARKER = "MINIHUB_SERVER_ID"
@@ -129,6 +130,55 @@ def test_start_that_goes_wrong_says_why_and_leaves_nothing(start_hub, fault):
     assert browser.get("/hub/home").status_code == 200
     assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text
     assert "Stopping ada/, its" not in hub.text, hub.text
+
+
+EATER = """
+import os, time
+pid = os.fork()
+if pid:
+    os.waitpid(pid, 0)  # the largest goes first: a child, as a kernel is
+eaten = []
+while True:
+    eaten.append(os.urandom(2**20))
+    time.sleep(0.005)
+"""
+
+
+def test_server_that_eats_memory_at_its_start_is_ended_with_the_reason(start_hub):
+    """It and its children, one by one; the hub and the others go on."""
+    config = script(EATER)
+    config["Spawner"] |= {"mem_limit": "80M", "start_timeout": 60, "http_timeout": 60}
+    hub = start_hub(config)
+    browser = hub.browser("ada")
+    browser.get("/hub/spawn/ada")
+    page = until(
+        lambda: (p := browser.get("/hub/spawn-pending/ada").text) and "did not start" in p and p, 60
+    )
+    assert "killed by SIGKILL" in page and "may use 80" in page, page
+    until(lambda: nothing_left(hub), 20)
+    assert hub.text.count("(Spawner.mem_limit): ended") == 2, hub.text
+    assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text
+
+
+def test_running_server_that_eats_memory_is_ended_with_the_reason(start_hub):
+    hub = start_hub({**SETTINGS, "Spawner": {**SETTINGS["Spawner"], "mem_limit": "150M"}})
+    ada, bob = hub.browser("ada"), hub.browser("bob")
+    for name, browser in (("ada", ada), ("bob", bob)):
+        browser.start_server(name)
+    requests.get(f"{hub.url}user/ada/eat?mb=400&by=server", timeout=30)
+    until(lambda: nothing_left_but(hub, "bob"), 30)
+    home = ada.get("/hub/home").text
+    assert "may use 150" in home, home
+    assert bob.follow("/user/bob/").status_code == 200
+    assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text
+
+
+def nothing_left_but(hub, name: str) -> bool:
+    """Return whether one user's server is the only one there is anything of."""
+    rows = hub.rows("SELECT users.name FROM servers JOIN users ON user_id = users.id"
+                    " WHERE target IS NOT NULL")  # fmt: skip
+    return rows == [(name,)] and len(marked(hub)) == 1 and set(hub.routes()) == {
+        "/", f"/user/{name}"}  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ["", "stubborn"])
