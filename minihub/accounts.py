@@ -16,6 +16,7 @@ from typing import Any
 
 from . import clock, tokens
 from .models import OAuthCode, OwnerLink, Session, Token, User
+from .prepared import Prepared, slot
 from .store import Store
 
 OWNER_LINK_LIFETIME_S = 1800
@@ -36,6 +37,16 @@ class Login:
     session: Session
 
 
+USER_BY_NAME = Prepared(lambda: User.select().where(User.name == slot("name")))
+USER_BY_ID = Prepared(lambda: User.select().where(User.id == slot("id")))
+_TOKENS_BY_PREFIX = Prepared(lambda: Token.select().where(Token.prefix == slot("prefix")))
+_TOUCH_TOKEN = Prepared(
+    lambda: Token.update(last_activity=slot("last_activity")).where(Token.id == slot("id"))
+)
+_DELETE_OLD_SESSIONS = Prepared(lambda: Session.delete().where(Session.created < slot("oldest")))
+_DELETE_EXPIRED = Prepared(lambda: Token.delete().where(Token.expires_at <= slot("now")))
+
+
 class Accounts:
     """The store's users, sessions and tokens."""
 
@@ -51,12 +62,15 @@ class Accounts:
     def user(self, name: str) -> User | None:
         """Return the user of that (normalised) name."""
         with self.store.session():
-            return User.get_or_none(User.name == name)
+            return USER_BY_NAME.row(name=name)
 
     def ensure_user(self, name: str, *, admin: bool | None = None) -> tuple[User, bool]:
         """Return ``(user, created)``; with ``admin`` given the flag is set to it."""
+        user = self.user(name)
+        if user is not None and admin in (None, user.admin):
+            return user, False
         with self.store.transaction():
-            user = User.get_or_none(User.name == name)
+            user = USER_BY_NAME.row(name=name)
             created = user is None
             was_admin = user is not None and user.admin
             if user is None:
@@ -120,7 +134,7 @@ class Accounts:
         key = tokens.new_token()
         with self.store.transaction(touches_rights=False):  # what it deletes has expired
             oldest = clock.isoformat(clock.after(-self.session_lifetime_s))
-            Session.delete().where(Session.created < oldest).execute()
+            _DELETE_OLD_SESSIONS.run(oldest=oldest)
             Session.create(
                 user=user, hashed=fingerprint(key), session_id=session_id, created=clock.now_text()
             )
@@ -185,7 +199,7 @@ class Accounts:
         """
         secret = plain or tokens.new_token()
         with self.store.transaction(touches_rights=False):  # what it deletes has expired
-            Token.delete().where(Token.expires_at <= clock.now_text()).execute()
+            _DELETE_EXPIRED.run(now=clock.now_text())
             row = Token.create(
                 user=user_id,
                 service=service_id,
@@ -209,10 +223,14 @@ class Accounts:
         if len(plain) > 1024 or not plain.isascii():
             return None
         with self.store.session():
-            candidates = list(Token.select().where(Token.prefix == plain[: tokens.PREFIX_LENGTH]))
-        for row in candidates:
-            if tokens.check_token(plain, row.hashed):
-                return None if row.expires_at and row.expires_at <= clock.now_text() else row
+            candidates = _TOKENS_BY_PREFIX.rows(prefix=plain[: tokens.PREFIX_LENGTH])
+            for row in candidates:
+                if tokens.check_token(plain, row.hashed):
+                    if row.expires_at and row.expires_at <= clock.now_text():
+                        return None
+                    if row.user_id is not None:
+                        row.user = USER_BY_ID.row(id=row.user_id)
+                    return row
         return None
 
     def live(self) -> Any:
@@ -225,7 +243,7 @@ class Accounts:
         if row.last_activity is None or row.last_activity < limit:
             row.last_activity = clock.now_text()
             with self.store.transaction(touches_rights=False, lasting=False):
-                Token.update(last_activity=row.last_activity).where(Token.id == row.id).execute()
+                _TOUCH_TOKEN.run(last_activity=row.last_activity, id=row.id)
 
     # -- the first owner -------------------------------------------------------------------
 

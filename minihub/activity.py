@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from . import clock
 from .models import Server, User
+from .prepared import Prepared, slot
 from .store import Store
 
 #: Smaller steps forward are not written when activity is noted in passing, unless told otherwise.
@@ -22,6 +23,21 @@ RESOLUTION_S = 30.0
 MAX_AHEAD_S = 59 * 60
 #: How many times are kept in memory; beyond, it starts anew from the store.
 MEMORY_SIZE = 50_000
+
+
+def _raising(table: type[User] | type[Server]) -> Prepared:
+    later = table.last_activity.is_null() | (table.last_activity < slot("text"))
+    return Prepared(
+        lambda: table.update(last_activity=slot("text")).where((table.id == slot("id")) & later)
+    )
+
+
+def _reading(table: type[User] | type[Server]) -> Prepared:
+    return Prepared(lambda: table.select(table.last_activity).where(table.id == slot("id")))
+
+
+_RAISE = {table: _raising(table) for table in (User, Server)}
+_LAST = {table: _reading(table) for table in (User, Server)}
 
 
 class Activity:
@@ -60,7 +76,8 @@ class Activity:
         text = self._memory.get((table, row_id))
         if text is None:
             with self.store.session():
-                text = table.select(table.last_activity).where(table.id == row_id).scalar()
+                found = _LAST[table].tuples(id=row_id)
+                text = found[0][0] if found else None
             if text is not None:
                 self._keep(table, row_id, text)
         return text
@@ -80,8 +97,6 @@ class Activity:
         if last is not None and last >= clock.isoformat(when - timedelta(seconds=step_s)):
             return
         text = clock.isoformat(when)
-        column = table.last_activity
-        older = (table.id == row_id) & (column.is_null() | (column < text))
         with self.store.transaction(touches_rights=False, lasting=False):
-            table.update(last_activity=text).where(older).execute()
+            _RAISE[table].run(id=row_id, text=text)
         self._keep(table, row_id, text)

@@ -40,10 +40,6 @@ _loop: asyncio.AbstractEventLoop | None = None
 _thread: threading.Thread | None = None
 
 
-#: Called in a thread of :func:`call`'s own before it ends, to close what it may have opened.
-at_thread_end: list[Callable[[], None]] = []
-
-
 def call(
     fn: Callable[..., Any],
     *args: Any,
@@ -136,8 +132,6 @@ class _Bounded:
             self._done.set()
             late = self._late
         _run_late(late)
-        for close in at_thread_end:
-            close()
 
     def result(
         self,

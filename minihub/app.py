@@ -212,8 +212,6 @@ def _start(
     hub, accounts, authenticator = build_hub(options, loaded, info, proxy)
     stack.callback(hub.store.close)
     stack.callback(aio.close)
-    aio.at_thread_end.append(hub.store.close_thread)
-    stack.callback(aio.at_thread_end.clear)
     nobody = _nobodys_spawner(hub)
     if isinstance(nobody, SimpleLocalProcessSpawner) and not nobody.can_start:
         raise ConfigError(NO_SANDBOX)

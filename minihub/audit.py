@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from . import clock
 from .models import AuditEntry
+from .prepared import Prepared, slot
 from .store import Store
 from .texts import Text
 
@@ -69,6 +70,10 @@ class Entry(NamedTuple):
         return DEEDS.get(self.action, self.action)
 
 
+_COLUMNS = ("at", "actor", "action", "user", "server", "detail")
+_ADD = Prepared(lambda: AuditEntry.insert({name: slot(name) for name in _COLUMNS}))
+
+
 class Audit:
     """The audit list of one hub."""
 
@@ -82,7 +87,7 @@ class Audit:
     ) -> None:
         """Add an entry: ``actor`` did ``action`` (a word or two, as in ``stop server``)."""
         with self._store.transaction(touches_rights=False):
-            AuditEntry.create(
+            _ADD.run(
                 at=clock.now_text(),
                 actor=actor[:255],
                 action=action[:64],

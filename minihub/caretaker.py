@@ -68,8 +68,6 @@ class Caretaker:
             self._hub.start_server(user, server.name)
         except MinihubError as error:
             log.error("Server %s was not started again: %s", server.full_name, error)
-        finally:
-            self._hub.store.close_thread()
 
     # -- files -----------------------------------------------------------------------------
 
@@ -115,8 +113,6 @@ class Caretaker:
         except OSError as error:
             log.error("The files of %s are left in %s: %s", name, aside, error)
             self._audit.note(by, "files left", user=name, detail=f"{aside}: {error.strerror}")
-        finally:
-            self._hub.store.close_thread()
 
 
 def archive(directory: Path, target: Path, *, root: str) -> None:

@@ -1,9 +1,10 @@
 """Connections to the database: one file of SQLite, or a PostgreSQL or MySQL server.
 
-With SQLite each thread keeps a connection of its own open, since closing the last one of a WAL
-database checkpoints it and removes the log, 5 ms a request. A server's connections are few and
-lent for a session each. Writers of this program queue up for either, so that SQLite's own rule (a
-write reads nothing that another write is changing) holds for a server too.
+A connection is lent to a thread for a session. SQLite's stay open meanwhile, since closing the last
+one of a WAL database checkpoints it and removes the log, 5 ms a request; there are as many as were
+needed at once, where one for each thread would cost a quarter of a MiB for each. A server's are a
+pool. Writers of this program queue up for either, so that SQLite's own rule (a write reads nothing
+that another write is changing) holds for a server too.
 
 Rules of this file: it knows connections and drivers, no table. Drivers are optional; one that is
 absent is named with the line that installs it. Statements are logged without their values, which
@@ -78,8 +79,11 @@ class Engine:
     #: Whether the begin and end of transactions are logged, which are no statements to peewee.
     log_bounds = False
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, patience_s: float = -1) -> None:
+        """``patience_s``: how long a writer waits for those before it; below 0 for ever."""
         self.place = place
+        self._patience_s = patience_s
+        self._write_lock = threading.Lock()
 
     def prepare(self) -> None:
         """Make sure that there is something to connect to. Raises StoreError."""
@@ -94,11 +98,24 @@ class Engine:
         raise NotImplementedError
 
     @contextmanager
-    def transaction(self, *, lasting: bool = True) -> Iterator[None]:
-        """Write within this: all of it or, when it raises, nothing; nobody else writes meanwhile.
+    def writing(self) -> Iterator[None]:
+        """Wait until no other thread writes, and let none write within this.
 
-        This thread is connected, and in no transaction. What is not ``lasting`` may be lost when
-        the machine loses its power at that moment, and no sooner.
+        A queue, where SQLite would let writers sleep and look again.
+        """
+        if not self._write_lock.acquire(timeout=self._patience_s):
+            raise peewee.OperationalError("database is locked")
+        try:
+            yield
+        finally:
+            self._write_lock.release()
+
+    @contextmanager
+    def transaction(self, *, lasting: bool = True) -> Iterator[None]:
+        """Write within this: all of it or, when it raises, nothing.
+
+        This thread is connected, in no transaction, and the one that is :meth:`writing`. What is
+        not ``lasting`` may be lost when the machine loses its power at that moment, and no sooner.
         """
         if self.log_bounds:
             sql_log.debug("BEGIN")
@@ -117,9 +134,6 @@ class Engine:
     def create_tables(self, tables: Any) -> None:
         """Create these tables."""
         make_tables(self.db, tables)
-
-    def close_thread(self) -> None:
-        """Close the connection that this thread keeps, if it keeps one."""
 
     def close(self) -> None:
         """Close every connection. Call when no thread uses the database any more."""
@@ -150,9 +164,9 @@ class SqliteEngine(Engine):
     network = ""
 
     def __init__(self, place: Place, kwargs: Mapping[str, Any]) -> None:
-        super().__init__(place)
         options = dict(kwargs.get("connect_args", {}))
         timeout_s = float(options.pop("timeout", dburl.BUSY_TIMEOUT_S))
+        super().__init__(place, timeout_s)
         options |= {"autoconnect": False, "timeout": timeout_s}
         options["check_same_thread"] = False  # close() ends the connections of all threads
         pragmas = {"foreign_keys": 1, "busy_timeout": int(timeout_s * 1000)}
@@ -168,10 +182,10 @@ class SqliteEngine(Engine):
             self.db = peewee.SqliteDatabase(str(place.path), pragmas=pragmas, **options)
         #: Whether writes go to a log first, which alone makes one that is not lasting a safe one.
         self._has_log = pragmas.get("journal_mode") == "wal"
-        self._timeout_s = timeout_s
-        self._write_lock = threading.Lock()
         self._lock = threading.Lock()
         self._connections: list[Any] = []
+        #: Those of them that nobody uses, the one used last at the end.
+        self._idle: list[Any] = []
 
     def prepare(self) -> None:
         if self.place.path is not None:
@@ -195,42 +209,42 @@ class SqliteEngine(Engine):
 
     @contextmanager
     def connection(self) -> Iterator[None]:
-        if self.db.is_closed():
+        if not self.db.is_closed():
+            yield  # within another one
+            return
+        try:
+            connection = self._idle.pop()
+        except IndexError:
             self.db.connect()
+            connection = self.db.connection()
             with self._lock:
-                self._connections.append(self.db.connection())
-        yield
+                self._connections.append(connection)
+        else:
+            self.db._state.set_connection(connection)
+        try:
+            yield
+        finally:
+            self.db._state.reset()
+            self._idle.append(connection)
 
     @contextmanager
     def _transaction(self, lasting: bool) -> Iterator[None]:
-        # SQLite lets writers sleep and look again; in a queue each is woken when it is its turn.
-        if not self._write_lock.acquire(timeout=self._timeout_s):
-            raise peewee.OperationalError("database is locked")
+        if lasting or not self._has_log:
+            with self.db.transaction("IMMEDIATE"):
+                yield
+            return
+        connection = self.db.connection()
+        connection.execute("PRAGMA synchronous = NORMAL")
         try:
-            if not lasting and self._has_log:
-                connection = self.db.connection()
-                connection.execute("PRAGMA synchronous = NORMAL")
-                try:
-                    with self.db.transaction("IMMEDIATE"):
-                        yield
-                finally:
-                    connection.execute("PRAGMA synchronous = FULL")
-                return
             with self.db.transaction("IMMEDIATE"):
                 yield
         finally:
-            self._write_lock.release()
-
-    def close_thread(self) -> None:
-        if not self.db.is_closed():
-            connection = self.db.connection()
-            self.db.close()
-            with self._lock:
-                self._connections.remove(connection)
+            connection.execute("PRAGMA synchronous = FULL")
 
     def close(self) -> None:
         with self._lock:
             connections, self._connections = self._connections, []
+            self._idle = []
         for connection in connections:
             connection.close()
         self.db.dispose()
@@ -279,7 +293,6 @@ class ServerEngine(Engine):
         self.db = _server_database(place, options)
         if kwargs.get("pool_pre_ping"):
             self.db.rest_s = 0.0
-        self._write_lock = threading.Lock()
 
     def prepare(self) -> None:
         # A driver raises what it likes for arguments that it does not know.
@@ -310,10 +323,8 @@ class ServerEngine(Engine):
             if not self.db.is_closed():
                 self.db.close()
 
-    @contextmanager
-    def _transaction(self, lasting: bool) -> Iterator[None]:
-        with self._write_lock, self.db.transaction():
-            yield
+    def _transaction(self, lasting: bool) -> Any:
+        return self.db.transaction()
 
     def close(self) -> None:
         self.db.close_all()

@@ -185,4 +185,4 @@ def remarks(url: str, kwargs: Mapping[str, Any]) -> Iterator[str]:
         pool = sorted(key for key in kwargs if key.startswith("pool_") or key == "max_overflow")
         for key in pool:
             if key not in MEANINGLESS:
-                yield f"{key} does nothing with SQLite, where each thread keeps one connection"
+                yield f"{key} does nothing with SQLite, which opens connections as they are needed"

@@ -31,7 +31,7 @@ from .directory import Names
 from .errors import BadRequest, MinihubError, SpawnError, SpawnTimeout, StoreError
 from .hubroutes import HubRoutes
 from .line import Line
-from .models import Group, GroupMember, User
+from .models import User
 from .oauth import OAuthProvider
 from .options import JupyterHub
 from .registry import Registry
@@ -162,15 +162,11 @@ class Hub:
 
     def user_info(self, user: User) -> UserInfo:
         """Return the user as spawners, authenticators and hooks see one."""
-        with self.store.session():
-            groups = [
-                row.name for row in Group.select().join(GroupMember).where(GroupMember.user == user)
-            ]
         return self.person(
             user.name,
             id=user.id,
             admin=user.admin,
-            groups=groups,
+            groups=list(self.roles.rights_of_user(user).groups),
             auth_state=lambda: self.auth_states.load(user.id),
         )
 

@@ -86,7 +86,6 @@ class Culler:
                 log.error("Nothing was culled: %s", error)
             except Exception:
                 log.exception("Nothing was culled")
-        self._hub.store.close_thread()
 
     def run_once(self) -> list[str]:
         """Look at every server, then at every user; stop and delete whoever is idle.

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import socket
 import subprocess
 import sys
@@ -111,7 +110,7 @@ class Launchpad:
 
 
 def _is_possible() -> bool:
-    return sys.platform == "linux" and platform.machine() in _MACHINES and os.getpid() != 1
+    return sys.platform == "linux" and os.uname().machine in _MACHINES and os.getpid() != 1
 
 
 _launchpad: Launchpad | None = None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-import statistics
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -177,8 +176,8 @@ class UsualTime:
     @property
     def seconds(self) -> float | None:
         """The middle one of the latest; None before the first."""
-        latest = list(self._latest)
-        return statistics.median(latest) if latest else None
+        latest = sorted(self._latest)
+        return latest[len(latest) // 2] if latest else None
 
 
 # -- promised memory -----------------------------------------------------------------------

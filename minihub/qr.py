@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import segno
-
 #: Light modules around the code.
 QUIET = 4
 #: What a terminal shows for the module above and the one below: dark is the terminal's ground.
@@ -31,6 +29,8 @@ class Picture:
 
 def _modules(text: str) -> list[list[bool]]:
     """Return the rows of a code with its quiet zone; True is dark."""
+    import segno  # 2 MiB that a hub without codes does not need
+
     code = segno.make_qr(text, error="m")
     return [[bool(dark) for dark in row] for row in code.matrix_iter(border=QUIET)]
 

@@ -11,6 +11,7 @@ Sources: JupyterHub 6's default roles; JupyterHub.load_roles, custom_scopes, adm
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -21,6 +22,7 @@ from . import scopes
 from .errors import ConfigError
 from .models import Group, GroupMember, OAuthClient, Role, RoleMember, Service, Share, Token, User
 from .models import Server as ServerRow
+from .prepared import Prepared, slot
 from .scopes import Scopes
 from .store import Cache, Store
 
@@ -120,6 +122,34 @@ def _problems(entry: Any) -> Iterable[str]:
             yield from filter(None, map(scopes.problem, value))
             if name == "admin" and set(value) != set(scopes.DEFAULT_ROLES["admin"].scopes):
                 yield "the scopes of the role admin cannot be changed"
+
+
+_GROUPS_OF = Prepared(
+    lambda: (
+        Group.select(Group.id, Group.name)
+        .join(GroupMember)
+        .where(GroupMember.user == slot("user"))
+        .order_by(Group.name)
+    )
+)
+_ROLES_OF = Prepared(
+    lambda: (
+        RoleMember.select(Role.name, RoleMember.user)
+        .join(Role)
+        .where(RoleMember.user == slot("user"))
+    )
+)
+_SHARES_OF = Prepared(
+    lambda: (
+        Share.select(Share.scopes, User.name, ServerRow.name)
+        .join(ServerRow)
+        .join(User)
+        .where(Share.user == slot("user"))
+    )
+)
+_SERVER_OF = Prepared(
+    lambda: ServerRow.select(User.name, ServerRow.name).join(User).where(ServerRow.id == slot("id"))
+)
 
 
 class Roles:
@@ -258,20 +288,21 @@ class Roles:
 
     def _read_user(self, user: User) -> Rights:
         with self.store.session():
-            groups = dict(
-                Group.select(Group.id, Group.name)
-                .join(GroupMember)
-                .where(GroupMember.user == user)
-                .order_by(Group.name)
-                .tuples()
-            )
-            mine = RoleMember.user == user
+            groups = dict(_GROUPS_OF.tuples(user=user.id))
+            held = _ROLES_OF.tuples(user=user.id)
+            shared = [
+                (json.loads(of_share), owner, server)
+                for of_share, owner, server in _SHARES_OF.tuples(user=user.id)
+            ]
             if groups:
-                mine |= RoleMember.group.in_(list(groups))
-            held = list(
-                RoleMember.select(Role.name, RoleMember.user).join(Role).where(mine).tuples()
-            )
-            shared = list(self._shares(user, list(groups)))
+                of_groups = RoleMember.group.in_(list(groups))
+                held += list(
+                    RoleMember.select(Role.name, RoleMember.user)
+                    .join(Role)
+                    .where(of_groups)
+                    .tuples()
+                )
+                shared += list(self._shares(Share.group.in_(list(groups))))
         direct = {name for name, owner in held if owner is not None} | {"user"}
         if user.admin:
             direct.add("admin")
@@ -285,13 +316,10 @@ class Roles:
             Scopes(expanded, self.groups_of), tuple(sorted(direct)), tuple(groups.values())
         )
 
-    def _shares(self, user: User, group_ids: list[int]) -> Iterable[tuple[list[str], str, str]]:
-        """Yield ``(scopes, owner, server)`` of what is shared with the user or the groups."""
-        mine = Share.user == user
-        if group_ids:
-            mine |= Share.group.in_(group_ids)
+    def _shares(self, condition: Any) -> Iterable[tuple[list[str], str, str]]:
+        """Yield ``(scopes, owner, server)`` of the shares under a condition."""
         rows = Share.select(Share.scopes, User.name, ServerRow.name)
-        return rows.join(ServerRow).join(User).where(mine).tuples()
+        return rows.join(ServerRow).join(User).where(condition).tuples()
 
     def _sum(self, roles: Iterable[str]) -> set[str]:
         return set().union(*(self.raw_scopes(role) for role in roles))
@@ -351,9 +379,8 @@ class Roles:
                 return (name, None) if kind == "server" else (None, name or None)
             if token.server_id is None:
                 return None, None
-            row = ServerRow.select(ServerRow.name, User.name).join(User)
-            row = row.where(ServerRow.id == token.server_id).get()
-        return f"{row.user.name}/{row.name}", None
+            user, name = _SERVER_OF.tuples(id=token.server_id)[0]
+        return f"{user}/{name}", None
 
     def _meant(self, raw: Iterable[str], owner: User) -> frozenset[str]:
         """Return the expanded form of raw scopes for a token of ``owner``."""

@@ -150,7 +150,6 @@ class Roster:
 
         def give(user: User) -> Slip:
             code, expires_at = self.authenticator.one_time_code(user)
-            self.people.store.close_thread()
             return Slip(user.name, readable.grouped(code), expires_at)
 
         if not users:

@@ -167,10 +167,8 @@ def install_line(*packages: str, prefix: str = "", marker: str = "") -> str:
     Debian, Ubuntu and others mark their Python as theirs: there pip refuses to install anything
     outside a virtual environment. ``prefix`` and ``marker`` are this Python's unless given.
     """
-    import sysconfig
-
     wanted = " ".join(packages)
-    marker = marker or os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
+    marker = marker or os.path.join(os.path.dirname(os.__file__), "EXTERNALLY-MANAGED")
     if (prefix or sys.prefix) != sys.base_prefix or not os.path.exists(marker):
         return f"python3 -m pip install {wanted}"
     return (

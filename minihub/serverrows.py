@@ -16,10 +16,46 @@ from .accounts import Accounts
 from .models import OAuthClient, Token, User
 from .models import Server as ServerRow
 from .oauth import OAuthProvider
+from .prepared import Prepared, slot
 from .roles import Roles
 from .server import Server
 from .spawner import Spawner
 from .store import Store
+
+_NO_STATE = "{}"
+_ROW_BY_ID = Prepared(lambda: ServerRow.select().where(ServerRow.id == slot("id")))
+_ROW_BY_NAME = Prepared(
+    lambda: ServerRow.select().where(
+        (ServerRow.user == slot("user")) & (ServerRow.name == slot("name"))
+    )
+)
+_SAVE_ASKED = Prepared(
+    lambda: ServerRow.update(
+        display_name=slot("display_name"),
+        user_options=slot("user_options"),
+        state=slot("state"),
+        oauth_client=slot("client"),
+    ).where(ServerRow.id == slot("id"))
+)
+_SAVE_STATE = Prepared(
+    lambda: ServerRow.update(state=slot("state"), target=slot("target")).where(
+        ServerRow.id == slot("id")
+    )
+)
+_SAVE_STARTED = Prepared(
+    lambda: ServerRow.update(
+        target=slot("target"), started=slot("started"), state=slot("state")
+    ).where(ServerRow.id == slot("id"))
+)
+_DELETE_TOKENS = Prepared(lambda: Token.delete().where(Token.server == slot("server")))
+_DELETE_CLIENTS_TOKENS = Prepared(
+    lambda: Token.delete().where(Token.oauth_client == slot("client"))
+)
+
+
+def find_row(user_id: int, name: str) -> ServerRow | None:
+    """Return the row of a user's server of that name, if it was ever made; within a session."""
+    return _ROW_BY_NAME.row(user=user_id, name=name)
 
 
 class ServerRows:
@@ -43,14 +79,15 @@ class ServerRows:
         spawner.oauth_client_id = client_id(server)
         spawner.oauth_access_scopes = [access, f"access:servers!user={server.user_name}"]
         with self._store.transaction(touches_rights=False):
-            row, _created = ServerRow.get_or_create(user=server.user_id, name=server.name)
+            row = find_row(server.user_id, server.name)
+            if row is None:
+                row = ServerRow.create(user=server.user_id, name=server.name)
             if user_options is not None:
                 row.user_options = user_options
             row.display_name = server.display_name or row.display_name or server.name
-            row.state = {}
             spawner.user_options = server.user_options = row.user_options
             server.display_name = row.display_name
-            if Token.delete().where(Token.server == row).execute():
+            if _DELETE_TOKENS.run(server=row.id):
                 self._store.touch_rights()
             server.row_id = row.id
             _token, spawner.api_token = self._accounts.issue_token(
@@ -59,7 +96,7 @@ class ServerRows:
                 note=f"Server at {spawner.server_url}",
                 scopes=token_scopes or sorted(self._roles.raw_scopes("server")),
             )
-            row.oauth_client = self._oauth.register_client(
+            client = self._oauth.register_client(
                 spawner.oauth_client_id,
                 secret=spawner.api_token,
                 redirect_uri=spawner.oauth_callback_url,
@@ -67,23 +104,32 @@ class ServerRows:
                 allowed_scopes=allowed_scopes,
                 description=f"Server at {spawner.server_url}",
             )
-            row.save()
+            _SAVE_ASKED.run(
+                display_name=row.display_name,
+                user_options=ServerRow.user_options.db_value(row.user_options),
+                state=_NO_STATE,
+                client=client.id,
+                id=row.id,
+            )
 
     def save_state(self, server: Server) -> None:
         """Store what finds the server's process again."""
         state = _state_of(server)
         with self._store.transaction(touches_rights=False, lasting=False):
-            ServerRow.update(state=state, target=server.target).where(
-                ServerRow.id == server.row_id
-            ).execute()
+            _SAVE_STATE.run(
+                state=ServerRow.state.db_value(state), target=server.target, id=server.row_id
+            )
 
     def save_started(self, server: Server) -> None:
         """Store where a server answers and since when, and its process if it is another one."""
         state = _state_of(server)
         with self._store.transaction(touches_rights=False, lasting=False):
-            ServerRow.update(
-                target=server.target, started=clock.isoformat(server.started), state=state
-            ).where(ServerRow.id == server.row_id).execute()
+            _SAVE_STARTED.run(
+                target=server.target,
+                started=clock.isoformat(server.started),
+                state=ServerRow.state.db_value(state),
+                id=server.row_id,
+            )
 
     def clean(
         self, server: Server, *, unless: Callable[[Server], bool] = lambda _server: False
@@ -96,16 +142,13 @@ class ServerRows:
         with self._store.transaction():
             if unless(server):
                 return
-            row = ServerRow.get_or_none(ServerRow.id == server.row_id)
+            row = _ROW_BY_ID.row(id=server.row_id)
             if row is None:
                 return
-            Token.delete().where(Token.server == row).execute()
+            _DELETE_TOKENS.run(server=row.id)
             if row.oauth_client_id:
-                Token.delete().where(Token.oauth_client == row.oauth_client_id).execute()
-            row.target = None
-            row.started = None
-            row.state = {}
-            row.save()
+                _DELETE_CLIENTS_TOKENS.run(client=row.oauth_client_id)
+            _SAVE_STARTED.run(target=None, started=None, state=_NO_STATE, id=row.id)
 
     def remove(self, server: Server) -> None:
         """Delete a server's row, its OAuth client and its shares."""

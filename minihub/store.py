@@ -253,9 +253,13 @@ class Store:
         Raises StoreError when the database cannot be opened or reached, is locked for too long,
         full, read-only or damaged.
         """
+        with self._errors_told(), self.engine.connection():
+            yield self.db
+
+    @contextmanager
+    def _errors_told(self) -> Iterator[None]:
         try:
-            with self.engine.connection():
-                yield self.db
+            yield
         except peewee.DatabaseError as error:
             if isinstance(error, _OF_THE_CALLER):
                 raise
@@ -279,14 +283,16 @@ class Store:
         changes nothing of who somebody is or what they may do. What is not ``lasting`` outlives
         the hub, but perhaps not a loss of power in that moment; it costs no wait for the disk.
         """
-        with self.session() as db:
-            if db.in_transaction():
-                self._writing.touches_rights |= touches_rights
-                yield db
-                return
+        if self.db.in_transaction():
+            self._writing.touches_rights |= touches_rights
+            with self._errors_told():
+                yield self.db
+            return
+        # Whoever waits for the others to write has no connection meanwhile.
+        with self._errors_told(), self.engine.writing(), self.engine.connection():
             self._writing.touches_rights = touches_rights
             with self.engine.transaction(lasting=lasting):
-                yield db
+                yield self.db
             # Only now: who reads the old state while this commits must not keep it as the new.
             if self._writing.touches_rights:
                 with self._lock:
@@ -295,10 +301,6 @@ class Store:
     def touch_rights(self) -> None:
         """Say, within a transaction that promised otherwise, that it changes rights after all."""
         self._writing.touches_rights = True
-
-    def close_thread(self) -> None:
-        """Close this thread's connection; for threads that end before the hub does."""
-        self.engine.close_thread()
 
     def close(self) -> None:
         """Close every connection. Call when no thread uses the store any more."""

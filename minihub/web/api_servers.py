@@ -26,7 +26,7 @@ from ..limits import NamedRoom
 from ..models import Server as ServerRow
 from ..models import User
 from ..server import Server, State
-from ..serverrows import delete_clients
+from ..serverrows import delete_clients, find_row
 from ..urls import server_name_problem
 from . import schemas
 from .api_base import UserModels, find_user
@@ -82,7 +82,7 @@ def _find(ctx: Context, name: str, server_name: str) -> tuple[User, Server, Serv
     """Return the user, the server, and its row if it was ever made. Raises NotFound."""
     user = find_user(ctx, name)
     with ctx.site.accounts.store.session():
-        row = ServerRow.get_or_none(ServerRow.user == user, ServerRow.name == server_name)
+        row = find_row(user.id, server_name)
     return user, ctx.site.hub.server(user, server_name), row
 
 

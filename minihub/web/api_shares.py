@@ -22,6 +22,7 @@ from ..accounts import fingerprint
 from ..errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
 from ..models import Group, GroupMember, Share, ShareCode, User
 from ..models import Server as ServerRow
+from ..serverrows import find_row
 from . import schemas, shapes
 from .api_base import check_texts, page_bounds, paged
 from .api_groups import find_group
@@ -50,7 +51,7 @@ def _server(ctx: Context, name: str, server_name: str) -> ServerRow:
     """Return the row of a server; everybody has a default server, started or not."""
     user = ctx.site.accounts.user(name)
     with ctx.site.accounts.store.session():
-        row = user and ServerRow.get_or_none(ServerRow.user == user, ServerRow.name == server_name)
+        row = user and find_row(user.id, server_name)
     if user is not None and row is None and not server_name:
         with ctx.site.accounts.store.transaction():
             row, _created = ServerRow.get_or_create(user=user, name="")

@@ -17,6 +17,7 @@ from ..limits import size
 from ..models import Server as ServerRow
 from ..models import User
 from ..server import Server, State
+from ..serverrows import find_row
 from ..spawner import Spawner
 from ..texts import Text
 from ..urls import escape_name, escape_path, server_name_problem
@@ -124,7 +125,7 @@ def new_server(ctx: Context) -> Any:
 def _spawner_for_form(ctx: Context, user: User, server_name: str) -> Spawner:
     """Return a spawner that knows what was chosen for the last start."""
     with ctx.site.hub.store.session():
-        row = ServerRow.get_or_none(ServerRow.user == user, ServerRow.name == server_name)
+        row = find_row(user.id, server_name)
     spawner = ctx.site.hub.spawner_class(
         user=ctx.site.hub.user_info(user),
         server_name=server_name,

@@ -46,6 +46,7 @@ LAYERS = {
     "minihub.dburl": 1,
     "minihub.metrics": 1,
     "minihub.websettings": 1,
+    "minihub.prepared": 2,
     "minihub.models": 2,
     "minihub.store": 2,
     "minihub.database": 2,

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -102,24 +103,27 @@ def test_nested_transaction_joins_the_outer_one(store):
         assert models.User.select().count() == 0
 
 
-def test_each_thread_has_its_own_connection_and_closes_it(store):
-    connections = []
+def test_threads_share_the_connections_that_nobody_uses(store):
+    def connection():
+        with store.session() as db, store.session():
+            return db.connection()
 
-    def work():
-        with store.session() as db:
-            connections.append(db.connection())
-        store.close_thread()
+    def elsewhere():
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(connection).result()
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
+    assert connection() is elsewhere()
     with store.session() as db:
-        assert db.connection() is not connections[0]
-    with pytest.raises(sqlite3.ProgrammingError):
-        connections[0].execute("SELECT 1")
+        used = db.connection()
+        other = elsewhere()
+        assert other is not used
+    assert elsewhere() is used  # the one used last
+    store.close()
+    for one in (used, other):
+        with pytest.raises(sqlite3.ProgrammingError):
+            one.execute("SELECT 1")
 
 
-@pytest.mark.parametrize("where", ["file", "memory"])
 def test_writers_in_many_threads_lose_nothing(where, tmp_path):
     store = Store(f"{tmp_path}/many.sqlite" if where == "file" else "sqlite://")
     store.open()
