@@ -13,7 +13,8 @@ from minihub.store import Store
 def accounts(tmp_path):
     store = Store(f"{tmp_path}/hub.sqlite")
     store.open()
-    yield Accounts(store, session_lifetime_s=1000)
+    with store.session():  # for what the tests read themselves
+        yield Accounts(store, session_lifetime_s=1000)
     store.close()
 
 

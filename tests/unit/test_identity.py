@@ -19,7 +19,8 @@ SECRET = b"0" * 32
 def store(tmp_path):
     store = Store(f"{tmp_path}/hub.sqlite")
     store.open()
-    yield store
+    with store.session():  # for what the tests read themselves
+        yield store
     store.close()
 
 

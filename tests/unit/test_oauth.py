@@ -24,7 +24,8 @@ ACCESS = "access:servers!server=ada/"
 def accounts(tmp_path):
     store = Store(f"{tmp_path}/hub.sqlite")
     store.open()
-    yield Accounts(store, session_lifetime_s=1000)
+    with store.session():  # for what the tests read themselves
+        yield Accounts(store, session_lifetime_s=1000)
     store.close()
 
 

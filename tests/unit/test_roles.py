@@ -14,7 +14,8 @@ from minihub.store import Store
 def store(tmp_path):
     store = Store(f"{tmp_path}/hub.sqlite")
     store.open()
-    yield store
+    with store.session():  # for what the tests read themselves
+        yield store
     store.close()
 
 
