@@ -37,12 +37,18 @@ class Login:
     session: Session
 
 
+_TOKEN_VALUES = (
+    *("user", "service", "server", "oauth_client", "prefix", "hashed", "note", "scopes"),
+    *("legacy", "session_id", "created", "expires_at"),
+)
 USER_BY_NAME = Prepared(lambda: User.select().where(User.name == slot("name")))
 USER_BY_ID = Prepared(lambda: User.select().where(User.id == slot("id")))
 _TOKENS_BY_PREFIX = Prepared(lambda: Token.select().where(Token.prefix == slot("prefix")))
 _TOUCH_TOKEN = Prepared(
     lambda: Token.update(last_activity=slot("last_activity")).where(Token.id == slot("id"))
 )
+_TOKEN = Prepared(lambda: Token.select().where(Token.id == slot("id")))
+_ADD_TOKEN = Prepared(lambda: Token.insert({name: slot(name) for name in _TOKEN_VALUES}))
 _DELETE_OLD_SESSIONS = Prepared(lambda: Session.delete().where(Session.created < slot("oldest")))
 _DELETE_EXPIRED = Prepared(lambda: Token.delete().where(Token.expires_at <= slot("now")))
 
@@ -200,22 +206,23 @@ class Accounts:
         secret = plain or tokens.new_token()
         with self.store.transaction(touches_rights=False):  # what it deletes has expired
             _DELETE_EXPIRED.run(now=clock.now_text())
-            row = Token.create(
-                user=user_id,
-                service=service_id,
-                server=server_id,
-                oauth_client=oauth_client_id,
-                prefix=secret[: tokens.PREFIX_LENGTH],
-                hashed=tokens.hash_token(secret, rounds=rounds),
-                note=note,
-                scopes=["inherit"] if scopes is None else scopes,
-                legacy=legacy,
-                session_id=session_id,
-                created=clock.now_text(),
-                expires_at=None
+            values = {
+                "user": user_id,
+                "service": service_id,
+                "server": server_id,
+                "oauth_client": oauth_client_id,
+                "prefix": secret[: tokens.PREFIX_LENGTH],
+                "hashed": tokens.hash_token(secret, rounds=rounds),
+                "note": note,
+                "scopes": Token.scopes.db_value(["inherit"] if scopes is None else scopes),
+                "legacy": legacy,
+                "session_id": session_id,
+                "created": clock.now_text(),
+                "expires_at": None
                 if expires_in_s is None
                 else clock.isoformat(clock.after(expires_in_s)),
-            )
+            }
+            row = _TOKEN.row(id=_ADD_TOKEN.insert(**values))
         return row, secret
 
     def find_token(self, plain: str) -> Token | None:

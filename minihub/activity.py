@@ -10,6 +10,7 @@ server finds it; nobody else writes these columns while the hub runs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from . import clock
@@ -51,14 +52,13 @@ class Activity:
 
     def user(self, user_id: int, when: datetime, *, step_s: float | None = None) -> None:
         """Note that the user was active at ``when``, unless that is less than a step ahead."""
-        self._raise(User, user_id, when, step_s)
+        self._raise(((User, user_id),), when, step_s)
 
     def server(
         self, row_id: int, user_id: int, when: datetime, *, step_s: float | None = None
     ) -> None:
         """Note that the server, and so its user, was active at ``when``."""
-        self._raise(Server, row_id, when, step_s)
-        self._raise(User, user_id, when, step_s)
+        self._raise(((Server, row_id), (User, user_id)), when, step_s)
 
     def of_user(self, user_id: int) -> str | None:
         """Return when the user was last active, as text; None for never."""
@@ -89,14 +89,20 @@ class Activity:
             self._memory[table, row_id] = text
 
     def _raise(
-        self, table: type[User] | type[Server], row_id: int, when: datetime, step_s: float | None
+        self,
+        rows: Iterable[tuple[type[User] | type[Server], int]],
+        when: datetime,
+        step_s: float | None,
     ) -> None:
-        step_s = self.step_s if step_s is None else step_s
         when = min(when, clock.utcnow())
-        last = self._last(table, row_id)
-        if last is not None and last >= clock.isoformat(when - timedelta(seconds=step_s)):
-            return
         text = clock.isoformat(when)
+        least = timedelta(seconds=self.step_s if step_s is None else step_s)
+        recent = clock.isoformat(when - least)
+        due = [row for row in rows if (self._last(*row) or "") < recent]
+        if not due:
+            return
         with self.store.transaction(touches_rights=False, lasting=False):
-            _RAISE[table].run(id=row_id, text=text)
-        self._keep(table, row_id, text)
+            for table, row_id in due:
+                _RAISE[table].run(id=row_id, text=text)
+        for table, row_id in due:
+            self._keep(table, row_id, text)

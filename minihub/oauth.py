@@ -35,6 +35,7 @@ from . import clock, tokens
 from .accounts import Accounts, fingerprint
 from .errors import BadRequest, MinihubError
 from .models import OAuthClient, OAuthCode, User
+from .prepared import Prepared, slot
 from .scopes import IDENTIFY
 
 CODE_LIFETIME_S = 300
@@ -223,6 +224,18 @@ def _basic_credentials(header: str) -> tuple[str | None, str | None]:
     return unquote(name), unquote(secret)
 
 
+_VALUES = ("secret", "redirect_uri", "access", "allowed_scopes", "description")
+_CLIENT = Prepared(lambda: OAuthClient.select().where(OAuthClient.identifier == slot("identifier")))
+_ADD_CLIENT = Prepared(
+    lambda: OAuthClient.insert({name: slot(name) for name in ("identifier", *_VALUES)})
+)
+_UPDATE_CLIENT = Prepared(
+    lambda: OAuthClient.update({name: slot(name) for name in _VALUES}).where(
+        OAuthClient.id == slot("id")
+    )
+)
+
+
 class OAuthProvider:
     """Authorization and token endpoints over the store."""
 
@@ -254,21 +267,23 @@ class OAuthProvider:
         ``access`` is the scope of whoever may use the server or service behind it; every token
         that it gets holds that scope.
         """
+        allowed = sorted({access, *allowed_scopes, *IDENTIFY})
         values = {
             "secret": tokens.hash_token(secret),
             "redirect_uri": redirect_uri,
             "access": access,
-            "allowed_scopes": sorted({access, *allowed_scopes, *IDENTIFY}),
+            "allowed_scopes": OAuthClient.allowed_scopes.db_value(allowed),
             "description": description,
         }
         with self.store.transaction(touches_rights=False):
-            client = OAuthClient.get_or_none(OAuthClient.identifier == identifier)
+            client = _CLIENT.row(identifier=identifier)
             if client is None:
-                return OAuthClient.create(identifier=identifier, **values)
-            if any(getattr(client, name) != values[name] for name in ("access", "allowed_scopes")):
-                self.store.touch_rights()  # of the tokens that the client has
-            OAuthClient.update(values).where(OAuthClient.id == client.id).execute()
-            return OAuthClient.get_by_id(client.id)
+                _ADD_CLIENT.run(identifier=identifier, **values)
+            else:
+                if (client.access, client.allowed_scopes) != (access, allowed):
+                    self.store.touch_rights()  # of the tokens that the client has
+                _UPDATE_CLIENT.run(id=client.id, **values)
+            return _CLIENT.row(identifier=identifier)
 
     def validate_authorization(self, uri: str) -> AuthorizationRequest:
         """Check the query of an authorization request.

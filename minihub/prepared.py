@@ -64,6 +64,13 @@ class Prepared:
         database = model._meta.database
         return database.rows_affected(database.execute_sql(sql, parameters))
 
+    def insert(self, **values: Any) -> int:
+        """Run an INSERT of one row; return its id."""
+        model, sql, parameters = self._filled(values)
+        database = model._meta.database
+        cursor = database.execute_sql(sql, parameters)
+        return cursor.fetchone()[0] if database.returning_clause else cursor.lastrowid
+
     def _filled(self, values: dict[str, Any]) -> tuple[type[peewee.Model], str, list[Any]]:
         made = self._made
         if made is None or made[0] is not made[1]._meta.database:  # tests have several

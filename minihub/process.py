@@ -33,7 +33,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -154,7 +154,7 @@ def describe(
     marker: str,
 ) -> bytes:
     """Return what a process is to become, as :mod:`minihub.launcher` reads it."""
-    spec = asdict(launch) | {
+    spec = vars(launch) | {
         "user": _as_text(launch.user),
         "argv": [_as_text(word) for word in argv],
         "env": {_as_text(k): _as_text(v) for k, v in {**env, MARKER: marker}.items()},
