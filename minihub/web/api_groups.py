@@ -112,6 +112,10 @@ def create_groups(ctx: Context) -> Any:
 
 
 def _create(ctx: Context, names: list[str], data: Any) -> None:
+    with ctx.site.accounts.store.session():
+        known = Group.select(Group.name).where(Group.name.in_(names)).order_by(Group.id).first()
+    if known is not None:
+        raise Conflict(f"Group {known.name} already exists")
     body = check_body(data, _KEYS, "group")
     if body.get("roles"):
         raise BadRequest("Roles are given in the configuration: JupyterHub.load_roles")

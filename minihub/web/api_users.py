@@ -215,6 +215,8 @@ def get_user(ctx: Context, name: str) -> Any:
 )
 def create_user(ctx: Context, name: str) -> Any:
     """Create a user."""
+    if ctx.site.accounts.user(name) is not None:
+        raise Conflict(f"User {name} already exists")
     data = check_body(ctx.json_body() or {}, _KEYS, "user")
     if data.get("name", name) != name:
         raise BadRequest(f"user.name is {data['name'][:60]!r}, and {name[:60]!r} in the path")

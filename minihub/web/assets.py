@@ -47,6 +47,12 @@ def static(ctx: Context, path: str) -> Any:
     return _file(ctx, ctx.site.renderer.static(path))
 
 
+@routes.add("GET", "favicon.ico", access=Access.PUBLIC)
+def favicon(ctx: Context) -> Any:
+    """Serve the icon to browsers that look for it where sites of old had it."""
+    return _file(ctx, ctx.site.renderer.static("favicon.ico"))
+
+
 @routes.add("GET", "logo", access=Access.PUBLIC)
 def logo(ctx: Context) -> Any:
     """Serve the logo."""

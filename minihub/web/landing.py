@@ -63,7 +63,7 @@ def root(ctx: Context) -> Any:
         return ctx.redirect(url)
     if ctx.caller is None or ctx.caller.user is None:
         return ctx.to_login()
-    return ctx.redirect(own_server_url(ctx, ctx.caller.user))
+    return ctx.redirect(next_url(ctx, ctx.caller.user))
 
 
 @routes.add("GET", "user-redirect/<rest:path>", "user-redirect/", access=Access.PAGE)

@@ -292,8 +292,13 @@ def _split_server(ctx: Context, user: User, rest: str) -> tuple[str, str]:
     return "", rest
 
 
-@routes.add("GET POST PUT PATCH DELETE", "user/<user_name>/<rest:path>", access=Access.PUBLIC)
-@routes.add("GET POST PUT PATCH DELETE", "user/<user_name>/", access=Access.PUBLIC)
+@routes.add(
+    "GET POST PUT PATCH DELETE",
+    "user/<user_name>",
+    "user/<user_name>/",
+    "user/<user_name>/<rest:path>",
+    access=Access.PUBLIC,
+)
 def user_server(ctx: Context, user_name: str, rest: str = "") -> Any:
     """Answer in place of a server that the proxy has no route to."""
     site = ctx.site

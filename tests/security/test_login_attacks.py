@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
@@ -78,6 +79,14 @@ def test_code_shown_twice_gives_one_token(hub):
     for _ in range(2):
         again = exchange(hub, code)
         assert again.status_code == 400 and again.json() == {"error": "invalid_grant"}
+
+
+def test_code_shown_by_many_at_once_gives_one_token(hub):
+    codes = [code_of(hub.browser("ada"), query()) for _ in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        for code in codes:
+            answers = list(pool.map(lambda _number, code=code: exchange(hub, code), range(8)))
+            assert sorted(one.status_code for one in answers) == [200] + [400] * 7
 
 
 def test_code_of_one_client_is_nothing_to_another(hub):
