@@ -388,7 +388,10 @@ class _Elsewhere:
     def __call__(self, ctx: Context, path: str) -> Any:
         site = ctx.site
         if ctx.is_api and ctx.method == "OPTIONS":
-            return ctx.reply(b"", content_type="application/json")
+            response = ctx.reply(b"", content_type="application/json")
+            if ctx.path.rstrip("/") == site.api_prefix:  # as to what it announces
+                response.set_header("Access-Control-Allow-Origin", "*")
+            return response
         if not ctx.path.startswith(site.hub_prefix):
             return self._outside(ctx)
         allowed = [method for method in METHODS if self._matches(ctx, method)]
