@@ -98,6 +98,16 @@ def test_path_leads_anybody_where_it_should(hub, path, status, place, accept):
         assert answer.json().keys() == {"status", "message"}
 
 
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_pages_of_other_sites_read_the_version_and_nothing_else(hub, method):
+    browser = hub.browser()
+    for path in ("/hub/api", "/hub/api/", "/hub/api/users", "/hub/api/user", "/hub/login"):
+        answer = browser.request(method, path, headers={"Origin": "http://elsewhere.example"})
+        allowed = answer.headers.get("Access-Control-Allow-Origin")
+        assert allowed == ("*" if path.rstrip("/") == "/hub/api" else None), path
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize(
     "path", ["/hub/user/ada", "/hub/user/ada/lab", "/hub/user/ada/api/kernels"]
