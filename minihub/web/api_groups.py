@@ -112,19 +112,25 @@ def create_groups(ctx: Context) -> Any:
 
 
 def _create(ctx: Context, names: list[str], data: Any) -> None:
-    with ctx.site.accounts.store.session():
-        known = Group.select(Group.name).where(Group.name.in_(names)).order_by(Group.id).first()
-    if known is not None:
-        raise Conflict(f"Group {known.name} already exists")
-    body = check_body(data, _KEYS, "group")
-    if body.get("roles"):
-        raise BadRequest("Roles are given in the configuration: JupyterHub.load_roles")
-    users = ctx.site.people.find_users(check_texts(body.get("users", []), "group.users"))
+    try:
+        body = check_body(data, _KEYS, "group")
+        if body.get("roles"):
+            raise BadRequest("Roles are given in the configuration: JupyterHub.load_roles")
+        users = ctx.site.people.find_users(check_texts(body.get("users", []), "group.users"))
+    except BadRequest:
+        _check_new(ctx, names)  # which goes before all else that is wrong
+        raise
     with ctx.site.accounts.store.transaction():
+        _check_new(ctx, names)
+        ctx.site.people.create_groups(names, users)
+
+
+def _check_new(ctx: Context, names: list[str]) -> None:
+    """Raise Conflict when there is a group of one of these names already."""
+    with ctx.site.accounts.store.session():
         for name in names:
             if Group.get_or_none(Group.name == name) is not None:
                 raise Conflict(f"Group {name} already exists")
-        ctx.site.people.create_groups(names, users)
 
 
 # -- one group -------------------------------------------------------------------------------

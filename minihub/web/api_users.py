@@ -215,12 +215,15 @@ def get_user(ctx: Context, name: str) -> Any:
 )
 def create_user(ctx: Context, name: str) -> Any:
     """Create a user."""
-    if ctx.site.accounts.user(name) is not None:
-        raise Conflict(f"User {name} already exists")
-    data = check_body(ctx.json_body() or {}, _KEYS, "user")
-    if data.get("name", name) != name:
-        raise BadRequest(f"user.name is {data['name'][:60]!r}, and {name[:60]!r} in the path")
-    users = _create(ctx, [name], data)
+    try:
+        data = check_body(ctx.json_body() or {}, _KEYS, "user")
+        if data.get("name", name) != name:
+            raise BadRequest(f"user.name is {data['name'][:60]!r}, and {name[:60]!r} in the path")
+        users = _create(ctx, [name], data)
+    except BadRequest as error:
+        if ctx.site.accounts.user(name) is not None:  # which goes before all else that is wrong
+            raise Conflict(f"User {name} already exists") from error
+        raise
     if not users:
         raise Conflict(f"User {name} already exists")
     return ctx.json(UserModels(ctx).one(users[0]), 201)
