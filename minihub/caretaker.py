@@ -25,6 +25,7 @@ from .local import SimpleLocalProcessSpawner, file_name
 from .models import User
 from .process import private_directory
 from .server import Server, State
+from .texts import Text
 
 log = logging.getLogger("minihub.caretaker")
 
@@ -55,7 +56,7 @@ class Caretaker:
         Raises BadRequest unless it runs.
         """
         if server.state is not State.READY:
-            raise BadRequest(f"{server.full_name} is not running.")
+            raise BadRequest(Text("%(server)s is not running.", server=server.full_name))
         self._hub.stop_server(server, why=f"{by} restarts it")
         self._pool.submit(self._start_again, user, server)
 
@@ -93,7 +94,13 @@ class Caretaker:
         try:
             os.rename(home, aside)
         except OSError as error:
-            raise BadRequest(f"The files of {name} cannot be moved: {error.strerror}.") from error
+            raise BadRequest(
+                Text(
+                    "The files of %(name)s cannot be moved: %(why)s.",
+                    name=name,
+                    why=error.strerror,
+                )
+            ) from error
         target = None
         if choice == ARCHIVE:
             archives = private_directory(self._hub.info.state_dir / "archives")

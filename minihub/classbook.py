@@ -27,6 +27,7 @@ from .models import (
     Token,
     User,
 )
+from .texts import Text
 
 #: A sign-up that nobody approved is forgotten after this time.
 REQUEST_LIFETIME_S = 14 * 86400.0
@@ -39,8 +40,10 @@ class CodeNotGood(MinihubError):
 
     def __init__(self) -> None:
         super().__init__(
-            "This class code is not good: it may be mistyped, expired, or used up. Ask whoever "
-            "showed it to you."
+            Text(
+                "This class code is not good: it may be mistyped, expired, or used up. Ask "
+                "whoever showed it to you."
+            )
         )
 
 
@@ -50,7 +53,7 @@ class NameTaken(MinihubError):
     status = 409
 
     def __init__(self) -> None:
-        super().__init__("This name is taken. Choose another one.")
+        super().__init__(Text("This name is taken. Choose another one."))
 
 
 class TooManyWaiting(MinihubError):
@@ -59,7 +62,9 @@ class TooManyWaiting(MinihubError):
     status = 503
 
     def __init__(self) -> None:
-        super().__init__("Too many people are waiting to be let in. Ask whoever runs this hub.")
+        super().__init__(
+            Text("Too many people are waiting to be let in. Ask whoever runs this hub.")
+        )
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def should_cull_user(user: UserFacts, now: datetime, limits: Limits) -> Verdict:
         return Verdict(False, "admins are spared", "spared")
     known = [moment for moment in (user.created, user.last_activity) if moment]
     if not known:
-        return Verdict(False, "neither creation nor last activity is known", "unknown")
+        return Verdict(False, Text("neither creation nor last activity is known"), "unknown")
     idle_s = _seconds_since(max(known), now)
     if idle_s >= limits.timeout:
         return Verdict(True, _idle(idle_s, limits), "idle")

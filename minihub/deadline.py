@@ -14,6 +14,7 @@ from typing import Any
 
 from . import aio
 from .errors import SpawnTimeout
+from .texts import Text
 
 
 def in_time(what: str, spawner: Any, fn: Callable[..., Any], *args: Any) -> Any:
@@ -24,8 +25,13 @@ def in_time(what: str, spawner: Any, fn: Callable[..., Any], *args: Any) -> Any:
     try:
         return bounded(spawner, fn, *args)
     except TimeoutError as error:
-        limit = f"{spawner.start_timeout} s (Spawner.start_timeout)"
-        raise SpawnTimeout(f"{what} did not end within {limit}.") from error
+        raise SpawnTimeout(
+            Text(
+                "%(what)s did not end within %(time)s s (Spawner.start_timeout).",
+                what=what,
+                time=spawner.start_timeout,
+            )
+        ) from error
 
 
 def start(spawner: Any) -> Any:

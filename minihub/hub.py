@@ -229,9 +229,15 @@ class Hub:
             if server.state is State.SPAWNING:
                 return server
             if server.state is State.READY:
-                raise BadRequest(f"{server.full_name} is already running")
+                raise BadRequest(Text("%(server)s is already running", server=server.full_name))
             if server.pending:
-                raise BadRequest(f"{server.full_name} is pending {server.pending}")
+                raise BadRequest(
+                    Text(
+                        "%(server)s is pending %(pending)s",
+                        server=server.full_name,
+                        pending=server.pending,
+                    )
+                )
             if room is not None:
                 mine = self._servers.of_user(user.id).values()
                 room.check(name, (one.name for one in mine if one.active))
@@ -261,11 +267,11 @@ class Hub:
             self._start_failed(server, error, clock.monotonic() - began)
         except StoreError as error:
             log.error("Starting %s: %s", server.full_name, error)
-            wrapped = SpawnError("the hub cannot use its database at the moment")
+            wrapped = SpawnError(Text("the hub cannot use its database at the moment"))
             self._start_failed(server, wrapped, clock.monotonic() - began)
         except Exception as error:
             log.exception("Starting %s failed", server.full_name)
-            wrapped = SpawnError(f"the hub met an error: {error}")
+            wrapped = SpawnError(Text("the hub met an error: %(error)s", error=str(error)))
             self._start_failed(server, wrapped, clock.monotonic() - began)
         else:
             self._failures.note_success()
@@ -305,7 +311,7 @@ class Hub:
         server.started = clock.utcnow()
         self.rows.save_started(server)
         if not server.move(State.READY, only_from=State.SPAWNING):  # SPAWNING -> READY
-            raise Cancelled("the start was cancelled")
+            raise Cancelled(Text("the start was cancelled"))
         self.activity.server(server.row_id, server.user_id, server.started, step_s=0)
 
     def _turn(self, server: Server) -> AbstractContextManager[None]:
@@ -318,7 +324,7 @@ class Hub:
 
     def _go_on(self, server: Server) -> None:
         if server.cancelled.is_set() or self._stopping.is_set():
-            raise Cancelled("the start was cancelled")
+            raise Cancelled(Text("the start was cancelled"))
 
     def _new_spawner(self, person: UserInfo, name: str) -> Spawner:
         return self.spawner_class(user=person, server_name=name, hub=self.info, config=self.config)
@@ -358,7 +364,7 @@ class Hub:
                 server.cancelled.set()  # whoever waits for code of others stops waiting
                 server.move(State.STOPPING, only_from=State.SPAWNING)  # SPAWNING -> STOPPING
                 if self.line.leave(server):
-                    never = Cancelled("the start was cancelled")
+                    never = Cancelled(Text("the start was cancelled"))
                     self._pool.submit(self._start_failed, server, never, 0.0)
                 return server
             # CHECKING -> STOPPING or READY -> STOPPING

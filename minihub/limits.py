@@ -23,6 +23,7 @@ from . import cpu, machine, metrics, usage
 from .errors import BadRequest, SpawnError, TooMany
 from .local import LocalProcessSpawner
 from .server import Server, State
+from .texts import Text
 
 log = logging.getLogger("minihub.limits")
 
@@ -45,8 +46,12 @@ class TooLittleMemory(SpawnError):
     def __init__(self, wanted: int, free: int) -> None:
         self.headers = {"Retry-After": str(FULL_RETRY_S)}
         super().__init__(
-            f"This machine has too little memory left for another server: {size(wanted)} are "
-            f"needed and {size(max(free, 0))} are free. Try again in a few minutes."
+            Text(
+                "This machine has too little memory left for another server: %(wanted)s are "
+                "needed and %(free)s are free. Try again in a few minutes.",
+                wanted=size(wanted),
+                free=size(max(free, 0)),
+            )
         )
 
 
@@ -82,7 +87,10 @@ def check_counts(active: Collection[Server], options: Any) -> None:
     if limit and starting >= limit:
         retry_s = int(random.uniform(*options.spawn_throttle_retry_range))
         raise Refused(
-            f"Too many users trying to log in right now. Try again in {_roughly(retry_s)}.",
+            Text(
+                "Too many users trying to log in right now. Try again in %(time)s.",
+                time=_roughly(retry_s),
+            ),
             reason="throttled",
             count=starting,
             retry_after_s=retry_s,
@@ -90,7 +98,7 @@ def check_counts(active: Collection[Server], options: Any) -> None:
     limit = options.active_server_limit
     if limit and len(active) >= limit:
         raise Refused(
-            "Active user limit exceeded. Try again in a few minutes.",
+            Text("Active user limit exceeded. Try again in a few minutes."),
             reason="too-many-users",
             count=len(active),
             retry_after_s=FULL_RETRY_S,
@@ -114,8 +122,12 @@ class NamedRoom:
         taken = (self.names | set(active)) - {""}
         if name not in taken and 0 < self.limit <= len(taken):
             raise BadRequest(
-                f"User {self.user_name} already has the maximum of {self.limit} named servers."
-                "  One must be deleted before a new server can be created"
+                Text(
+                    "User %(name)s already has the maximum of %(limit)s named servers.  One "
+                    "must be deleted before a new server can be created",
+                    name=self.user_name,
+                    limit=self.limit,
+                )
             )
 
 
@@ -135,8 +147,9 @@ def noted() -> Iterator[None]:
 def _roughly(seconds: int) -> str:
     """Return a time for people: tens of seconds, or from a minute and a half on minutes."""
     if seconds <= 90:
-        return f"{math.ceil(seconds / 10)}0 seconds" if seconds > 0 else "a moment"
-    return f"{round(seconds / 60)} minutes"
+        tens = math.ceil(seconds / 10) * 10
+        return Text("%(count)s seconds", count=tens) if seconds > 0 else Text("a moment")
+    return Text("%(count)s minutes", count=round(seconds / 60))
 
 
 class Failures:

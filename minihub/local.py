@@ -27,7 +27,17 @@ from typing import Any
 
 from traitlets import Dict, Enum, Int, List, TraitError, Unicode, default, validate
 
-from . import aio, confinement, cpu, landlock, orphans, process, runtime, warmpool, warmstart
+from . import (
+    aio,
+    confinement,
+    cpu,
+    landlock,
+    orphans,
+    process,
+    startwords,
+    warmpool,
+    warmstart,
+)
 from .auth.osusers import own_name, own_shell, system_user
 from .errors import ExitedEarly, SpawnError
 from .filenames import file_name
@@ -37,49 +47,17 @@ from .texts import Text
 from .traits import ByteSpecification, Command
 
 #: What installs the default server program.
-INSTALL_LINE = runtime.install_line("jupyterhub", "jupyterlab")
+INSTALL_LINE = startwords.INSTALL_LINE
 #: The server programs that this line installs.
 INSTALLED_PROGRAMS = ("jupyterhub-singleuser", "jupyter-labhub", "jupyter-lab")
 
 #: A log that has grown past this is moved aside; one older part is kept.
 LOG_MAX_BYTES = 10 * 1024**2
 
-#: What a server says before it ends, and what helps.
-_HINTS = (
-    (
-        "--allow-root",
-        Text(
-            "The hub runs as root, so this server would too, and Jupyter refuses that. Run the hub "
-            'as another user, or add "--allow-root" to Spawner.args.'
-        ),
-    ),
-    (
-        "No space left on device",
-        Text("The disk is full. Delete what is not needed, or ask whoever runs this hub."),
-    ),
-    (
-        "Disk quota exceeded",
-        Text("The disk is full. Delete what is not needed, or ask whoever runs this hub."),
-    ),
-    (
-        "MemoryError",
-        Text("It ran out of memory. Stop servers that are not needed, or raise Spawner.mem_limit."),
-    ),
-    (
-        "No module named",
-        Text("Something that the server needs is not installed: %(line)s", line=INSTALL_LINE),
-    ),
-    ("already in use", Text("Another program took the port just now. Start the server again.")),
-    (
-        "command not found",
-        Text("The server's program was not found. Install it: %(line)s", line=INSTALL_LINE),
-    ),
-)
-
 #: What is held while a server runs, also by a later hub, whatever hooks made of it.
 _HELD = ("mem_limit", "mem_guarantee")
 
-NO_SANDBOX = (
+NO_SANDBOX = Text(
     "SimpleLocalProcessSpawner.sandbox is on, and this system has no Landlock (Linux 5.13 or newer "
     "has); auto lets servers run without a sandbox"
 )
@@ -179,9 +157,8 @@ class LocalProcessSpawner(Spawner):
             return pwd.getpwnam(self.user.name)
         except (KeyError, ValueError) as error:
             raise SpawnError(
-                f"This machine has no user {self.user.name}.",
-                hint="Add the user to the system, or let all servers run as the hub's own user "
-                "(SimpleLocalProcessSpawner), JupyterHub.spawner_class: simple.",
+                Text("This machine has no user %(name)s.", name=self.user.name),
+                hint=startwords.ADD_USER,
             ) from error
 
     def home(self) -> str:
@@ -205,10 +182,13 @@ class LocalProcessSpawner(Spawner):
             )
         if account.pw_uid != own:
             raise SpawnError(
-                f"The hub runs as the user {own_name()} and cannot start a server as the user "
-                f"{account.pw_name}.",
-                hint="Run the hub as root, or let all servers run as the hub's own user "
-                "(SimpleLocalProcessSpawner), JupyterHub.spawner_class: simple.",
+                Text(
+                    "The hub runs as the user %(own)s and cannot start a server as the user "
+                    "%(other)s.",
+                    own=own_name(),
+                    other=account.pw_name,
+                ),
+                hint=startwords.RUN_AS_ROOT,
             )
         return process.LaunchSpec(cwd_fallback=True, **self._bounds())
 
@@ -262,7 +242,7 @@ class LocalProcessSpawner(Spawner):
 
     def hints(self) -> Iterable[tuple[str, str]]:
         """Return what servers say before they end, and what helps, the surest signs first."""
-        return _HINTS
+        return startwords.HINTS
 
     # -- its life --------------------------------------------------------------------------
 
@@ -279,7 +259,7 @@ class LocalProcessSpawner(Spawner):
         """
         self._refuse_late()
         if not self.cmd:
-            raise SpawnError("The hub is configured wrongly: Spawner.cmd is empty.")
+            raise startwords.misconfigured(Text("Spawner.cmd is empty"))
         launch = self.launch_spec()
         if self.port == 0:
             self.port = free_port(self.ip)
@@ -320,13 +300,13 @@ class LocalProcessSpawner(Spawner):
         if self.is_over:
             if self._process is not None:
                 self._process.stop(0, self.term_timeout, self.kill_timeout)
-            raise SpawnError("The start was given up.")
+            raise SpawnError(Text("The start was given up."))
 
     def _start_cold(self, argv: list[str], given: dict[str, Any]) -> None:
         self._cold = None
         try:
             self._process = process.start(argv, **given)
-        except process.CommandNotFound as error:
+        except startwords.CommandNotFound as error:
             error.hint = how_to_install(argv[0])
             raise
 
@@ -523,7 +503,7 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
         Raises SpawnError where there must be one and the system has none.
         """
         if not self.can_start:
-            raise SpawnError(f"The hub is configured wrongly: {NO_SANDBOX}.")
+            raise startwords.misconfigured(NO_SANDBOX)
         if not self.is_confined:
             return launch
         shutil.rmtree(self._tmp_dir, ignore_errors=True)
@@ -587,5 +567,5 @@ def _path_with(command: str, path: str) -> str:
 
 def how_to_install(command: str) -> str:
     if os.path.basename(command) in INSTALLED_PROGRAMS:
-        return f"Install it: {INSTALL_LINE}"
-    return "Install it, or name another program in Spawner.cmd."
+        return Text("Install it: %(line)s", line=INSTALL_LINE)
+    return Text("Install it, or name another program in Spawner.cmd.")

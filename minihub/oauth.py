@@ -37,6 +37,7 @@ from .errors import BadRequest, MinihubError
 from .models import OAuthClient, OAuthCode, User
 from .prepared import Prepared, slot
 from .scopes import IDENTIFY
+from .texts import Text
 
 CODE_LIFETIME_S = 300
 
@@ -298,7 +299,7 @@ class OAuthProvider:
         except OAuth2Error as error:
             raise OAuthRedirect(error.in_uri(error.redirect_uri)) from error
         except ValueError as error:  # a query that is not form-encoded
-            raise BadRequest("the query cannot be read") from error
+            raise BadRequest(Text("the query cannot be read")) from error
         return AuthorizationRequest(credentials.pop("request").client, list(scopes), credentials)
 
     def approve(self, uri: str, *, user: User, session_id: str, scopes: list[str]) -> str:
@@ -319,5 +320,5 @@ class OAuthProvider:
         except OAuth2Error as error:
             return error.status_code, {"Cache-Control": "no-store"}, error.json
         except ValueError as error:  # a query or body that is not form-encoded
-            raise BadRequest("the request cannot be read") from error
+            raise BadRequest(Text("the request cannot be read")) from error
         return status, out_headers, out_body

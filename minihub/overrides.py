@@ -17,8 +17,10 @@ from typing import Any
 
 from traitlets import Enum, TraitError, Union
 
+from . import startwords
 from .errors import SpawnError
 from .logs import safe
+from .texts import Text
 from .traits import Callable
 
 
@@ -66,7 +68,7 @@ def apply_groups(spawner: Any, overrides: Mapping[str, Any]) -> None:
 
 
 def _wrong(what: str, why: str) -> SpawnError:
-    return SpawnError(f"The hub is configured wrongly: {what}: {why}.")
+    return startwords.misconfigured(f"{what}: {why}")
 
 
 def _updated(present: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,4 +137,5 @@ def apply_choices(spawner: Any, names: Mapping[str, str], choices: Mapping[str, 
             setattr(spawner, name, value)
         except Exception as error:  # a trait's conversion raises what it likes
             shown = safe(value, 60)
-            raise InvalidOptions(f"{safe(key, 60)} cannot be {shown!r}.") from error
+            told = Text("%(name)s cannot be %(value)s.", name=safe(key, 60), value=repr(shown))
+            raise InvalidOptions(told) from error

@@ -23,6 +23,7 @@ from .roles import RoleSpec
 from .server import State
 from .serverrows import delete_clients
 from .spawner import UserInfo
+from .texts import Text
 
 log = logging.getLogger("minihub.people")
 
@@ -49,8 +50,10 @@ class People:
         wanted = dict.fromkeys(self.authenticator.normalize_username(name) for name in names)
         invalid = [name for name in wanted if not self.authenticator.validate_username(name)]
         if invalid:
-            kind = "username" if len(invalid) == 1 else "usernames"
-            raise BadRequest(f"Invalid {kind}: {', '.join(invalid)[:500]}")
+            names = ", ".join(invalid)[:500]
+            if len(invalid) == 1:
+                raise BadRequest(Text("Invalid username: %(name)s", name=names))
+            raise BadRequest(Text("Invalid usernames: %(names)s", names=names))
         fresh = [name for name in wanted if self.accounts.user(name) is None]
         for name in fresh:
             person = UserInfo(name, admin=admin, base_url=self.hub.info.base_url)
@@ -59,7 +62,9 @@ class People:
             except Exception as error:  # an authenticator may be anybody's
                 if not isinstance(error, MinihubError):
                     log.exception("The authenticator cannot have the user %s", safe(name))
-                raise BadRequest(f"Failed to create user {name}: {error}") from error
+                raise BadRequest(
+                    Text("Failed to create user %(name)s: %(error)s", name=name, error=str(error))
+                ) from error
         with self.store.transaction():
             made = [self.accounts.ensure_user(name, admin=admin or None) for name in fresh]
         return [user for user, created in made if created]
@@ -81,13 +86,17 @@ class People:
         """
         name = self.authenticator.normalize_username(name)
         if not self.authenticator.validate_username(name):
-            raise BadRequest(f"Invalid username: {safe(name)}")
+            raise BadRequest(Text("Invalid username: %(name)s", name=safe(name)))
         if any(server.active for server in self.hub.servers_of(user).values()):
-            raise BadRequest(f"{user.name} has a running server. Stop it before renaming.")
+            raise BadRequest(
+                Text("%(name)s has a running server. Stop it before renaming.", name=user.name)
+            )
         with self.store.transaction():
             taken = User.get_or_none(User.name == name)
             if taken is not None and taken.id != user.id:
-                raise BadRequest(f"User {name} already exists, username must be unique")
+                raise BadRequest(
+                    Text("User %(name)s already exists, username must be unique", name=name)
+                )
             delete_clients(ServerRow.user == user.id)  # they are named after the user
             User.update(name=name).where(User.id == user.id).execute()
             renamed = User.get_by_id(user.id)
@@ -132,14 +141,20 @@ class People:
             found = {one.name: one for one in User.select().where(User.name.in_(list(wanted)))}
         for name in wanted:
             if name not in found:
-                raise BadRequest(f"No such user: {name[:100]}")
+                raise BadRequest(Text("No such user: %(name)s", name=name[:100]))
         return list(found.values())
 
     def create_groups(self, names: Collection[str], users: Iterable[User]) -> None:
         """Create groups, each with those users. Raises BadRequest for a name that cannot be."""
         for name in names:
             if problem := group_name_problem(name):
-                raise BadRequest(f"Invalid group name {name[:60]!r}: {problem}")
+                raise BadRequest(
+                    Text(
+                        "Invalid group name %(name)s: %(problem)s",
+                        name=repr(name[:60]),
+                        problem=problem,
+                    )
+                )
         with self.store.transaction():
             for name in names:
                 group = Group.create(name=name)
@@ -153,7 +168,7 @@ class People:
             found = {one.name: one for one in Group.select().where(Group.name.in_(wanted))}
         for name in wanted:
             if name not in found:
-                raise BadRequest(f"No such group: {name[:100]}")
+                raise BadRequest(Text("No such group: %(name)s", name=name[:100]))
         return list(found.values())
 
     def all_groups(self) -> list[Group]:
@@ -266,13 +281,13 @@ def _is_texts(value: Any) -> bool:
 def group_name_problem(name: Any) -> str:
     """Return why ``name`` cannot be a group's, or an empty text."""
     if not isinstance(name, str) or not name.strip():
-        return "a group's name is a text that is not empty"
+        return Text("a group's name is a text that is not empty")
     if len(name) > MAX_GROUP_NAME:
-        return f"a group's name has at most {MAX_GROUP_NAME} characters"
+        return Text("a group's name has at most %(count)s characters", count=MAX_GROUP_NAME)
     if "/" in name or not name.isprintable():
-        return "a group's name has no slash and no invisible character"
+        return Text("a group's name has no slash and no invisible character")
     return ""
 
 
 def _stopping(user: User) -> str:
-    return f"{user.name}'s server is in the process of stopping, please wait."
+    return Text("%(name)s's server is in the process of stopping, please wait.", name=user.name)

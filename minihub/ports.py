@@ -13,6 +13,7 @@ import threading
 
 from . import clock
 from .errors import SpawnError
+from .texts import Text
 
 #: Ports are taken from below those that Linux and macOS give to outgoing connections: one of
 #: the proxy's could else take the port before the server has opened it.
@@ -39,7 +40,9 @@ def free_port(ip: str) -> int:
             if port not in _ports_given and _is_free(ip, port):
                 _ports_given[port] = now
                 return port
-    raise SpawnError(f"No free port was found at {ip or 'any address'}.")
+    raise SpawnError(
+        Text("No free port was found at %(address)s.", address=ip or Text("any address"))
+    )
 
 
 def _is_free(ip: str, port: int) -> bool:

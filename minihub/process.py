@@ -16,7 +16,6 @@ waiting.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import math
@@ -39,8 +38,8 @@ from typing import Any, BinaryIO
 
 import psutil
 
-from . import clock, launchpad, processtable, runtime
-from .errors import ProcessStillAlive, SpawnError, SpawnTimeout
+from . import clock, launchpad, processtable, runtime, startwords
+from .errors import ProcessStillAlive, SpawnTimeout
 from .processtable import MARKER, Look
 
 log = logging.getLogger("minihub.process")
@@ -55,10 +54,6 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 #: Steps between looks at processes that nobody can wait for.
 _FIRST_PAUSE_S = 0.01
 _LAST_PAUSE_S = 0.1
-
-
-class CommandNotFound(SpawnError):
-    """Raised when the program to start does not exist; the reason names it."""
 
 
 @dataclass(frozen=True)
@@ -127,15 +122,12 @@ def start(
             os.kill(pid, signal.SIGKILL)
             process.wait(1)
             if isinstance(error, TimeoutError):
-                raise SpawnTimeout(
-                    f"The program {argv[0]} was not started within {timeout_s:g} s: its files "
-                    "or its directory do not respond."
-                ) from error
+                raise SpawnTimeout(startwords.silent(argv[0], timeout_s)) from error
             raise
     last = answers[-1] if answers else {"step": "start", "path": "", "text": "it ended at once"}
     if "step" in last:
         process.wait()
-        raise _launch_error(last, launch.user, env)
+        raise startwords.launch_error(last, launch.user, env)
     tell_directory(argv[0], cwd, last["cwd"])
     return process
 
@@ -176,7 +168,7 @@ def _launch(output: BinaryIO, marker: str) -> tuple[socket.socket, int]:
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            raise SpawnError(f"No process can be started: {error.strerror}.") from error
+            raise startwords.no_process(error) from error
         pid = None
         try:
             if is_prepared:
@@ -206,7 +198,7 @@ def _run_launcher(descriptor: int, output: BinaryIO, marker: str) -> int:
             start_new_session=True,
         )
     except OSError as error:
-        raise SpawnError(f"No process can be started: {error.strerror}.") from error
+        raise startwords.no_process(error) from error
     # From here on the waiting is ours alone; an unset code would make Popen's destructor do it.
     popen.returncode = 0
     return popen.pid
@@ -226,30 +218,6 @@ def converse(ours: socket.socket, description: bytes, timeout_s: float) -> list[
     except ConnectionError:
         pass  # it died; what it said before is all there is
     return [json.loads(line) for line in received.splitlines()]
-
-
-def _launch_error(answer: dict[str, Any], user: str, env: Mapping[str, str]) -> SpawnError:
-    """Put a launcher's failure into words."""
-    path = os.fsdecode(answer["path"].encode("latin-1"))
-    text = answer["text"]
-    whose = f" as the user {user}" if user else ""
-    step = answer["step"]
-    if step == "execute" and answer["errno"] == errno.ENOENT:
-        where = "" if "/" in path else f" in any directory of PATH ({env.get('PATH', os.defpath)})"
-        return CommandNotFound(f"The program {path} was not found{where}.")
-    if step == "execute":
-        return SpawnError(f"The program {path} cannot be run{whose}: {text}.")
-    if step == "enter_directory":
-        return SpawnError(f"The directory {path} cannot be entered{whose}: {text}.")
-    if step == "become_user":
-        return SpawnError(f"The hub cannot start a process{whose} ({path}): {text}.")
-    if step == "set_limits":
-        return SpawnError(f"The limit {path} cannot be set: {text}.")
-    if step == "join_group":
-        return SpawnError(f"The control group {path} cannot be joined: {text}.")
-    if step == "enter_sandbox":
-        return SpawnError(f"The server cannot be kept from other files ({path}): {text}.")
-    return SpawnError(f"The launcher failed ({step}): {text}.")
 
 
 def _as_text(value: str | os.PathLike[str]) -> str:
@@ -389,7 +357,7 @@ class Process:
             log.warning("No right to signal %s (pid %d): left alone", _name(one), one.pid)
         if living:
             names = ", ".join(f"{_name(one)} (pid {one.pid})" for one in living)
-            raise ProcessStillAlive(f"Could not be stopped, not even by SIGKILL: {names}.")
+            raise ProcessStillAlive(startwords.unstoppable(names))
 
     def _wait_gone(self, living: set[psutil.Process], deadline: float) -> None:
         pause = _FIRST_PAUSE_S
@@ -499,7 +467,7 @@ def private_directory(path: Path) -> Path:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise SpawnError(f"The directory {path} cannot be made: {error.strerror}.") from error
+        raise startwords.no_directory(path, error) from error
     return path
 
 
@@ -509,7 +477,7 @@ def open_log(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         return open(path, "ab", buffering=0, opener=_private)
     except OSError as error:
-        raise SpawnError(f"The log {path} cannot be opened: {error.strerror}.") from error
+        raise startwords.no_log(path, error) from error
 
 
 def _private(path: str, flags: int) -> int:

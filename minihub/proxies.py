@@ -26,7 +26,7 @@ from urllib.parse import quote, unquote, urlsplit
 from traitlets import Bool, Dict, Enum, Int, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
-from . import clock, orphans, process, proxyfacts, tokens
+from . import clock, orphans, process, proxyfacts, startwords, tokens
 from .addresses import ALL_ADDRESSES, in_url
 from .errors import ConfigError, ProxyError
 from .options_later import split_url
@@ -324,7 +324,7 @@ class ConfigurableHTTPProxy(Proxy):
                 launch=process.LaunchSpec(umask=self.command_umask),
                 marker=orphans.new_marker(self.place.state_dir, orphans.PROXY),
             )
-        except process.CommandNotFound as error:
+        except startwords.CommandNotFound as error:
             raise ConfigError(
                 f"{type(self).__name__}.command: {argv[0]!r} was not found. Install it "
                 "(npm install -g configurable-http-proxy) or use the built-in proxy "

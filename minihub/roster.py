@@ -23,6 +23,7 @@ from .errors import BadRequest
 from .logs import safe
 from .models import Credential, Group, GroupMember, User
 from .people import People, group_name_problem
+from .texts import Text
 
 MAX_ROWS = 500
 MAX_BYTES = 1024 * 1024
@@ -99,9 +100,9 @@ class Roster:
         for row in rows:
             row.name = self.authenticator.normalize_username(row.name)
             if problem := self.authenticator.why_no_name(row.name):
-                row.problem = f"this cannot be a name: {problem}"
+                row.problem = Text("this cannot be a name: %(problem)s", problem=problem)
             elif row.name in lines:
-                row.problem = f"the same name as on line {lines[row.name]}"
+                row.problem = Text("the same name as on line %(line)s", line=lines[row.name])
             lines.setdefault(row.name, row.line)
             for group in row.groups:
                 if not row.problem and (problem := group_name_problem(group)):
@@ -135,7 +136,13 @@ class Roster:
         Raises BadRequest, having done nothing, when a line is wrong.
         """
         if plan.problems:
-            raise BadRequest(f"Line {plan.problems[0].line}: {plan.problems[0].problem}")
+            raise BadRequest(
+                Text(
+                    "Line %(line)s: %(problem)s",
+                    line=plan.problems[0].line,
+                    problem=plan.problems[0].problem,
+                )
+            )
         fresh = plan.having(ADD)
         made = self.people.create([row.name for row in fresh])
         slips = self.give_codes(made)
@@ -207,21 +214,21 @@ def _inert(cell: str) -> str:
 def _decoded(raw: bytes) -> tuple[str, str]:
     """Return the text of a file and how it was read where that is not UTF-8."""
     if len(raw) > MAX_BYTES:
-        raise BadRequest("The list is longer than 1 MiB.")
+        raise BadRequest(Text("The list is longer than 1 MiB."))
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         try:
-            return raw.decode("utf-16"), "The file was read as UTF-16."
+            return raw.decode("utf-16"), Text("The file was read as UTF-16.")
         except UnicodeDecodeError as error:
-            raise BadRequest("The list is no text.") from error
+            raise BadRequest(Text("The list is no text.")) from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = raw.decode("cp1252", "replace")
-        return text, (
+        return text, Text(
             "The file is not UTF-8 and was read as Windows-1252: look whether the names are right."
         )
     if "\0" in text:
-        raise BadRequest("The list is no text. Save it as CSV.")
+        raise BadRequest(Text("The list is no text. Save it as CSV."))
     return text, ""
 
 
@@ -229,7 +236,7 @@ def _parsed(text: str) -> list[Row]:
     """Return the rows of a list. Raises BadRequest naming the line and what is wrong."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     if not first:
-        raise BadRequest("The list is empty.")
+        raise BadRequest(Text("The list is empty."))
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: list[str] | None = None
@@ -245,25 +252,37 @@ def _parsed(text: str) -> list[Row]:
                     columns = list(READ[: len(cells)])
                     if len(cells) > len(READ):
                         raise BadRequest(
-                            f"Line {reader.line_num}: the first line names the columns, name "
-                            "and groups; without it there are these two at most."
+                            Text(
+                                "Line %(line)s: the first line names the columns, name and "
+                                "groups; without it there are these two at most.",
+                                line=reader.line_num,
+                            )
                         )
                 else:
                     continue
             if len(cells) > len(columns) and any(cells[len(columns) :]):
                 raise BadRequest(
-                    f"Line {reader.line_num}: {len(cells)} cells, but {len(columns)} columns."
+                    Text(
+                        "Line %(line)s: %(cells)s cells, but %(columns)s columns.",
+                        line=reader.line_num,
+                        cells=len(cells),
+                        columns=len(columns),
+                    )
                 )
             if len(rows) >= MAX_ROWS:
-                raise BadRequest(f"The list has more than {MAX_ROWS} people. Split it.")
+                raise BadRequest(
+                    Text("The list has more than %(count)s people. Split it.", count=MAX_ROWS)
+                )
             values = dict(zip(columns, cells, strict=False))
             groups = values.get("groups", "").split(_BETWEEN_GROUPS)
             clean = list(dict.fromkeys(group.strip() for group in groups if group.strip()))
             rows.append(Row(reader.line_num, values.get("name", "")[:256], clean))
     except csv.Error as error:
-        raise BadRequest(f"Line {reader.line_num}: {error}.") from error
+        raise BadRequest(
+            Text("Line %(line)s: %(error)s.", line=reader.line_num, error=str(error))
+        ) from error
     if not rows:
-        raise BadRequest("The list names nobody.")
+        raise BadRequest(Text("The list names nobody."))
     return rows
 
 
@@ -275,11 +294,19 @@ def _columns(cells: Sequence[str], line: int) -> list[str] | None:
     for cell, name in zip(cells, names, strict=True):
         if name and name not in (*READ, *PASSED_OVER):
             raise BadRequest(
-                f'Line {line}: unknown column "{safe(cell, 40)}". There are '
-                f"{', '.join(READ)}; {', '.join(PASSED_OVER)} are passed over."
+                Text(
+                    'Line %(line)s: unknown column "%(cell)s". There are %(known)s; %(others)s '
+                    "are passed over.",
+                    line=line,
+                    cell=safe(cell, 40),
+                    known=", ".join(READ),
+                    others=", ".join(PASSED_OVER),
+                )
             )
         if name and names.count(name) > 1:
-            raise BadRequest(f'Line {line}: two columns are called "{name}".')
+            raise BadRequest(
+                Text('Line %(line)s: two columns are called "%(name)s".', line=line, name=name)
+            )
     return names
 
 

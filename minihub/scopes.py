@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ConfigError
+from .texts import Text
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Scope:
 
     description: str
     includes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Pages say it in the reader's language; scripts/messages.py knows this class.
+        object.__setattr__(self, "description", Text.whole(self.description))
 
 
 @dataclass(frozen=True)
@@ -132,8 +137,8 @@ SCOPES: dict[str, Scope] = {
 
 #: Names that stand for other scopes; only in raw scopes.
 METASCOPES = {
-    "self": "Everything a user may do with what is their own.",
-    "inherit": "Everything the token's owner may do.",
+    "self": Text("Everything a user may do with what is their own."),
+    "inherit": Text("Everything the token's owner may do."),
 }
 
 #: What ``self`` stands for, each with the filter ``!user=NAME``.
@@ -282,20 +287,26 @@ def split(scope: str) -> tuple[str, str, str]:
 def problem(scope: object) -> str:
     """Return what is wrong with a raw scope, in one sentence; "" if nothing is."""
     if not isinstance(scope, str):
-        return f"a scope is a text, not {type(scope).__name__}"
+        return Text("a scope is a text, not %(kind)s", kind=type(scope).__name__)
     name, kind, value = split(scope)
     if name in METASCOPES:
-        return f"{name} takes no filter" if "!" in scope else ""
+        return Text("%(scope)s takes no filter", scope=name) if "!" in scope else ""
     if name not in SCOPES:
-        return f'there is no scope "{name[:100]}"'
+        return Text('there is no scope "%(scope)s"', scope=name[:100])
     if "!" not in scope:
         return ""
     if kind not in FILTERS:
-        return f'"{scope[:100]}": a filter begins with !user, !server, !group or !service'
+        return Text(
+            '"%(scope)s": a filter begins with !user, !server, !group or !service',
+            scope=scope[:100],
+        )
     if not value and ("=" in scope or kind not in _SHORTHANDS):
-        return f'"{scope[:100]}": the filter names nothing'
+        return Text('"%(scope)s": the filter names nothing', scope=scope[:100])
     if kind == "server" and value and "/" not in value:
-        return f'"{scope[:100]}": a server is named USER/SERVER (USER/ for the default one)'
+        return Text(
+            '"%(scope)s": a server is named USER/SERVER (USER/ for the default one)',
+            scope=scope[:100],
+        )
     return ""
 
 
@@ -304,28 +315,42 @@ def unknown(scopes: Iterable[str]) -> list[str]:
     return [scope for scope in scopes if problem(scope)]
 
 
-def describe(scope: str, user: str | None = None) -> str:
+_WHO_ASKS = {
+    "user": Text("the user that asks"),
+    "server": Text("the server that asks"),
+    "service": Text("the service that asks"),
+}
+
+
+def describe(scope: str, user: str | None = None) -> dict[str, str]:
     """Return in words what a raw or expanded scope allows, to ``user`` if that is given.
 
-    For the page on which people grant scopes. An unknown scope is described by its name.
+    ``description`` is a sentence, ``filter`` what it is narrowed to or "", ``scope`` the scope: as
+    JupyterHub's pages have them. An unknown scope is described by its name.
     """
     name, kind, value = split(scope)
     row = SCOPES.get(name)
     text = METASCOPES.get(name) or (row.description if row else scope)
+    return {"scope": scope, "description": text, "filter": _narrowed(kind, value, user)}
+
+
+def _narrowed(kind: str, value: str, user: str | None) -> str:
     if not kind:
-        return text
+        return ""
     if kind == "user" and value in ("", user):
-        limit = "only yours"
-    elif not value:
-        limit = f"only the {kind} that asks"
-    elif kind == "server":
+        return Text("what is yours")
+    if not value:
+        return _WHO_ASKS.get(kind, kind)
+    if kind == "server":
         owner, _, server = value.partition("/")
-        limit = f"only server {server} of {owner}" if server else f"only the server of {owner}"
-    elif kind == "group":
-        limit = f"only group {value} and its users"
-    else:
-        limit = f"only {kind} {value}"
-    return f"{text.rstrip('.')} ({limit})."
+        if server:
+            return Text("server %(server)s of %(owner)s", server=server, owner=owner)
+        return Text("the server of %(owner)s", owner=owner)
+    if kind == "group":
+        return Text("group %(name)s and its users", name=value)
+    if kind == "user":
+        return Text("user %(name)s", name=value)
+    return Text("service %(name)s", name=value)
 
 
 # -- sets of scopes ------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from traitlets import (
 )
 from traitlets.config import LoggingConfigurable
 
-from . import aio, clock, deadline, profiles, readiness, serverenv
+from . import aio, clock, deadline, profiles, readiness, serverenv, startwords
 from .errors import ExitedEarly, MinihubError, SpawnError, SpawnTimeout, words_of
 from .hookinfo import GroupInfo, HubInfo, UserInfo
 from .overrides import (
@@ -348,9 +348,10 @@ class Spawner(LoggingConfigurable):
             return text.format(**names)
         except (AttributeError, IndexError, KeyError, ValueError) as error:
             known = ", ".join(f"{{{name}}}" for name in names)
-            raise SpawnError(
-                f'The hub is configured wrongly: "{text}" cannot be filled in; it may hold {known}.'
-            ) from error
+            told = Text(
+                '"%(text)s" cannot be filled in; it may hold %(known)s', text=text, known=known
+            )
+            raise startwords.misconfigured(told) from error
 
     # -- what the server is given ----------------------------------------------------------
 
@@ -366,9 +367,7 @@ class Spawner(LoggingConfigurable):
             try:
                 env[key] = serverenv.as_text(key, value)
             except TraitError as error:
-                raise SpawnError(
-                    f"The hub is configured wrongly: Spawner.environment: {error}."
-                ) from error
+                raise startwords.misconfigured(f"Spawner.environment: {error}") from error
         return env
 
     def user_env(self, env: dict[str, str]) -> dict[str, str]:
@@ -419,9 +418,7 @@ class Spawner(LoggingConfigurable):
             try:
                 check_groups(overrides)
             except TraitError as error:
-                raise SpawnError(
-                    f"The hub is configured wrongly: Spawner.group_overrides: {error}."
-                ) from error
+                raise startwords.misconfigured(f"Spawner.group_overrides: {error}") from error
         apply_groups(self, overrides)
 
     def take_user_options(self) -> None:
@@ -452,7 +449,8 @@ class Spawner(LoggingConfigurable):
             self.log.exception("%s of server %s%s", what, self.user.name, self._slash_name)
             said = words_of(error)
             if said == str(error):  # nothing that is meant for users
-                said = f"{what} failed: {said or type(error).__name__}"
+                why = said or type(error).__name__
+                said = Text("%(what)s failed: %(why)s", what=what, why=why)
             raise SpawnError(said) from error
 
     @property
@@ -530,7 +528,7 @@ class Spawner(LoggingConfigurable):
             raise
         except Exception as error:  # a subclass may be anybody's
             self.log.exception("Starting server %s%s", self.user.name, self._slash_name)
-            raise SpawnError(f"The server could not be started: {words_of(error)}") from error
+            raise startwords.not_started(words_of(error)) from error
         if isinstance(where, str):
             parts = urlsplit(where)
             return f"{parts.scheme}://{parts.netloc}"
@@ -577,7 +575,7 @@ class Spawner(LoggingConfigurable):
                 try_s = min(left, readiness.TRY_TIMEOUT_S)
                 answer = readiness.ask(url + "api", try_s, self.still_wanted)
             except ValueError as error:
-                raise SpawnError(f"The server's address cannot be used: {error}.") from error
+                raise startwords.unusable_address(error) from error
             if answer.is_ready:
                 return answer.version
             self._pause(min(pauses.after(answer), left))

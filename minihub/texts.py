@@ -27,5 +27,13 @@ class Text(str):
         self.values = values
         return self
 
+    @classmethod
+    def whole(cls, msgid: str) -> Text:
+        """Return a Text that is said as a whole; ``%`` in it is itself.
+
+        For tables of texts: ``scripts/messages.py`` knows the classes whose rows they are.
+        """
+        return cls(msgid.replace("%", "%%"))
+
     def __str__(self) -> str:
         return self  # an exception's text stays what it is

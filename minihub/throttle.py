@@ -20,6 +20,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from . import clock
+from .texts import Text
 
 #: The key of everybody together.
 _ALL = b"all"
@@ -125,5 +126,5 @@ def in_words(wait_s: float) -> str:
     """Return a wait as people say it: ``40 seconds``, ``3 minutes``."""
     whole = seconds(wait_s)
     if whole < 90:
-        return f"{whole} second{'s' if whole > 1 else ''}"
-    return f"{math.ceil(whole / 60)} minutes"
+        return Text("1 second") if whole == 1 else Text("%(count)s seconds", count=whole)
+    return Text("%(count)s minutes", count=math.ceil(whole / 60))

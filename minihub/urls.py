@@ -12,6 +12,8 @@ import ipaddress
 import re
 from urllib.parse import quote, urlsplit
 
+from .texts import Text
+
 _SERVER_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
@@ -77,9 +79,10 @@ def server_name_problem(name: str) -> str:
     """
     if len(name) <= 30 and _SERVER_NAME.fullmatch(name):
         return ""
-    return (
-        f"Invalid server name {name[:40]!r}: it must have 1 to 30 lower-case letters and digits, "
-        "begin with a letter, and may hold single hyphens between them."
+    return Text(
+        "Invalid server name %(name)s: it must have 1 to 30 lower-case letters and digits, "
+        "begin with a letter, and may hold single hyphens between them.",
+        name=repr(name[:40]),
     )
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from . import clock, usage
 from .limits import size, tree_of
 from .server import Server
+from .texts import Text
 
 log = logging.getLogger("minihub.limits")
 
@@ -107,11 +108,13 @@ class MemoryWatchdog:
             size(used),
             size(limit),
         )
-        server.note(
-            f"Your server uses {size(used)} of the {size(limit)} of memory it may use. At the "
-            "limit its largest program is ended: save your work and close what you do not need.",
-            warning=True,
+        told = Text(
+            "Your server uses %(used)s of the %(limit)s of memory it may use. At the limit its "
+            "largest program is ended: save your work and close what you do not need.",
+            used=size(used),
+            limit=size(limit),
         )
+        server.note(told, warning=True)
 
     def _end_largest(self, server: Server, use: usage.Usage, used: int, limit: int) -> bool:
         """End one process of the server; return whether there was one that could be."""
@@ -137,11 +140,22 @@ class MemoryWatchdog:
             victim.pid,
             size(taken),
         )
-        what = "it was ended" if victim.is_server else "its largest program was ended"
-        server.note(
-            f"Your server used {size(used)} of memory and may use {size(limit)}, so {what} "
-            f"({victim.name}, which used {size(taken)})."
-        )
+        facts = {
+            "used": size(used), "limit": size(limit), "program": victim.name, "taken": size(taken),
+        }  # fmt: skip
+        if victim.is_server:
+            told = Text(
+                "Your server used %(used)s of memory and may use %(limit)s, so it was ended "
+                "(%(program)s, which used %(taken)s).",
+                **facts,
+            )
+        else:
+            told = Text(
+                "Your server used %(used)s of memory and may use %(limit)s, so its largest program "
+                "was ended (%(program)s, which used %(taken)s).",
+                **facts,
+            )
+        server.note(told)
         if victim.is_server:
             self._on_end(server)
         self._wait_gone(victim)

@@ -32,6 +32,7 @@ from minihub.auth.results import (
 )
 from minihub.errors import words_of
 from minihub.logs import safe
+from minihub.texts import Text
 from minihub.traits import Callable
 from minihub.urls import url_path_join
 
@@ -257,7 +258,7 @@ class Authenticator(LoggingConfigurable):
                 shown(name),
                 origin,
             )
-            raise NotAllowed(name, "ask its administrator to allow it", unlisted=True)
+            raise NotAllowed(name, Text("ask its administrator to allow it"), unlisted=True)
         if model["admin"] is None:
             model["admin"] = self._step(self.is_admin, handler, model)
         if self.post_auth_hook is not None:
@@ -351,8 +352,16 @@ class Authenticator(LoggingConfigurable):
         every start.
         """
         if not self.validate_username(user.name):
-            reason = name_problem(user.name) or "it does not match Authenticator.username_pattern"
-            raise InvalidUser(f"{shown(user.name)} cannot be a user name: {reason}")
+            reason = name_problem(user.name) or Text(
+                "it does not match Authenticator.username_pattern"
+            )
+            raise InvalidUser(
+                Text(
+                    "%(name)s cannot be a user name: %(problem)s",
+                    name=shown(user.name),
+                    problem=reason,
+                )
+            )
 
     def delete_user(self, user: Any) -> None:
         """Clean up after a user that the hub has deleted."""
@@ -404,7 +413,7 @@ class Authenticator(LoggingConfigurable):
             name = getattr(method, "__name__", "a hook")
             self.log.error("Login: %s gave no answer in time (%s)", name, error)
             raise LoginUnavailable(
-                "The login service did not answer in time. Try again in a minute."
+                Text("The login service did not answer in time. Try again in a minute.")
             ) from error
         except Exception as error:
             status = getattr(error, "status_code", None)
@@ -418,12 +427,14 @@ class Authenticator(LoggingConfigurable):
         """Raise NotAllowed unless the name is a possible one and not blocked."""
         name = model["name"]
         if not self.validate_username(name):
-            reason = name_problem(name) or "it does not match Authenticator.username_pattern"
+            reason = name_problem(name) or Text("it does not match Authenticator.username_pattern")
             self.log.warning("Login refused: user name %s from %s: %s", shown(name), origin, reason)
-            raise NotAllowed(name, f"that cannot be a user name here ({reason})")
+            raise NotAllowed(
+                name, Text("that cannot be a user name here (%(reason)s)", reason=reason)
+            )
         if not self._step(self.check_blocked_users, name, model):
             self.log.warning("Login refused: %s from %s is blocked", shown(name), origin)
-            raise NotAllowed(name, "ask its administrator to allow it")
+            raise NotAllowed(name, Text("ask its administrator to allow it"))
 
     def _run_hook(self, handler: Any, model: dict[str, Any], origin: str) -> dict[str, Any]:
         answer = self._step(self.post_auth_hook, self, handler, model)
@@ -433,7 +444,7 @@ class Authenticator(LoggingConfigurable):
                 "return the auth_model it was given",
                 shown(model["name"]),
             )
-            raise NotAllowed(model["name"], "its login hook refused it")
+            raise NotAllowed(model["name"], Text("its login hook refused it"))
         model = as_model(answer, "post_auth_hook")
         # The hook may have given another name.
         self._check_name(model, origin)

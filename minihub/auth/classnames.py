@@ -13,6 +13,7 @@ from __future__ import annotations
 import unicodedata
 
 from minihub.auth.names import name_problem
+from minihub.texts import Text
 
 #: A name has at most so many characters.
 LONGEST = 48
@@ -47,18 +48,21 @@ def chosen_name_problem(name: str) -> str:
     if problem := name_problem(name):
         return problem
     if name != normalized(name):
-        return "it has no settled spelling"
+        return Text("it has no settled spelling")
     if len(name) > LONGEST:
-        return f"it is longer than {LONGEST} characters"
+        return Text("it is longer than %(count)s characters", count=LONGEST)
     if any(character.isspace() for character in name):
-        return "it contains a space"
+        return Text("it contains a space")
     for character in name:
         if character not in SIGNS and unicodedata.category(character)[0] not in "LMN":
-            return f'it contains "{character}"; letters, digits and . _ - @ may be in it'
+            return Text(
+                'it contains "%(character)s"; letters, digits and . _ - @ may be in it',
+                character=character,
+            )
     if unicodedata.category(name[0])[0] not in "LN" and name[0] != "_":
-        return "it does not begin with a letter or a digit"
+        return Text("it does not begin with a letter or a digit")
     if name.endswith(".") or ".." in name:
-        return "it ends with a dot or has two in a row"
+        return Text("it ends with a dot or has two in a row")
     if name.partition(".")[0] in _DEVICES:
-        return "Windows keeps that name for itself"
+        return Text("Windows keeps that name for itself")
     return ""

@@ -23,6 +23,7 @@ from minihub.auth.classnames import chosen_name_problem, normalized
 from minihub.auth.names import shown
 from minihub.auth.results import InvalidUser
 from minihub.errors import AuthError
+from minihub.texts import Text
 
 if TYPE_CHECKING:
     from minihub.accounts import Accounts
@@ -52,14 +53,14 @@ class MustSetPassword(AuthError):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__("Choose a password of your own first.")
+        super().__init__(Text("Choose a password of your own first."))
 
 
 class CodeExpired(AuthError):
     """Raised for the right one-time code when it is too old."""
 
     def __init__(self) -> None:
-        super().__init__("Your one-time code has expired. Ask your teacher for a new one.")
+        super().__init__(Text("Your one-time code has expired. Ask your teacher for a new one."))
 
 
 class StillWaiting(AuthError):
@@ -67,8 +68,10 @@ class StillWaiting(AuthError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Your name and password are right, but somebody has yet to let you in. Ask your "
-            "teacher, and try again then."
+            Text(
+                "Your name and password are right, but somebody has yet to let you in. Ask your "
+                "teacher, and try again then."
+            )
         )
 
 
@@ -153,13 +156,19 @@ class ClassroomAuthenticator(Authenticator):
         if problem := chosen_name_problem(username):
             return problem
         if not self.validate_username(username):
-            return "names look otherwise on this hub"
+            return Text("names look otherwise on this hub")
         return ""
 
     def add_user(self, user: Any) -> None:
         """Make sure that there can be such a user. Raises InvalidUser."""
         if problem := self.why_no_name(user.name):
-            raise InvalidUser(f"{shown(user.name)} cannot be a user name: {problem}")
+            raise InvalidUser(
+                Text(
+                    "%(name)s cannot be a user name: %(problem)s",
+                    name=shown(user.name),
+                    problem=problem,
+                )
+            )
 
     def may_sign_up(self, name: str) -> bool:
         """Return whether the rules would let somebody of that name in who is not there yet."""
@@ -177,14 +186,22 @@ class ClassroomAuthenticator(Authenticator):
         ``name`` is the normalised name of who chose it.
         """
         if len(password) < self.minimum_password_length:
-            return f"A password has at least {self.minimum_password_length} characters."
+            return Text(
+                "A password has at least %(count)s characters.",
+                count=self.minimum_password_length,
+            )
         if len(password.encode("utf-8", "replace")) > tokens.MAX_PASSWORD_BYTES:
-            return f"A password has at most {tokens.MAX_PASSWORD_BYTES} bytes."
+            return Text(
+                "A password has at most %(count)s bytes.",
+                count=tokens.MAX_PASSWORD_BYTES,
+            )
         plain = normalized(password)
         if plain in _WORST or len(set(plain)) < 3:
-            return "This password is among the first that everybody tries. Choose another one."
+            return Text(
+                "This password is among the first that everybody tries. Choose another one."
+            )
         if name and plain.replace(name, "").strip("0123456789!?.-_") == "":
-            return "A password is more than your name. Choose another one."
+            return Text("A password is more than your name. Choose another one.")
         return ""
 
     def hashed(self, password: str) -> str:

@@ -12,6 +12,7 @@ import unicodedata
 from urllib.parse import unquote
 
 from minihub.logs import safe
+from minihub.texts import Text
 
 #: A name must fit into one component of a file path on every file system in use.
 MAX_NAME_BYTES = 255
@@ -27,19 +28,19 @@ _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 def name_problem(name: object) -> str:
     """Return why ``name`` cannot be a user name, as the end of a sentence; "" if it can."""
     if not isinstance(name, str):
-        return f"it is not a text but {type(name).__name__}"
+        return Text("it is not a text but %(kind)s", kind=type(name).__name__)
     if not name:
-        return "it is empty"
+        return Text("it is empty")
     if len(name) > MAX_NAME_BYTES or len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
-        return f"it is longer than {MAX_NAME_BYTES} bytes"
+        return Text("it is longer than %(count)s bytes", count=MAX_NAME_BYTES)
     if any(unicodedata.category(character) in _INVISIBLE for character in name):
-        return "it contains an invisible character"
+        return Text("it contains an invisible character")
     if "/" in name:
-        return "it contains a slash"
+        return Text("it contains a slash")
     if not name.strip(".") or not unquote(name).strip("."):
-        return "it consists of dots"
+        return Text("it consists of dots")
     if name != name.strip():
-        return "it begins or ends with a space"
+        return Text("it begins or ends with a space")
     return ""
 
 

@@ -25,6 +25,7 @@ from minihub.auth.names import shown
 from minihub.auth.osusers import group_ids, group_ids_of, name_of_uid, system_user
 from minihub.auth.results import LoginUnavailable, NotAllowed
 from minihub.auth.system import LocalAuthenticator
+from minihub.texts import Text
 
 #: libpam's own limit for one answer (PAM_MAX_RESP_SIZE).
 MAX_PASSWORD_BYTES = 512
@@ -105,7 +106,7 @@ class PAMAuthenticator(LocalAuthenticator):
                 origin,
                 problem,
             )
-            raise NotAllowed(name, f'the system says "{problem}"')
+            raise NotAllowed(name, Text('the system says "%(problem)s"', problem=problem))
         if failed:
             self.log.warning(
                 "Login failed: PAM refused %s from %s: %s%s",
@@ -122,7 +123,7 @@ class PAMAuthenticator(LocalAuthenticator):
                 origin,
                 shown(name.lower()),
             )
-            raise NotAllowed(name, "another system user has this name in lower case")
+            raise NotAllowed(name, Text("another system user has this name in lower case"))
         return name
 
     def normalize_username(self, username: str) -> str:
@@ -147,8 +148,10 @@ class PAMAuthenticator(LocalAuthenticator):
         if missing:
             self.log.error("PAMAuthenticator.admin_groups: there is no group %s here", missing)
             raise LoginUnavailable(
-                "The groups that decide who is an admin of this hub cannot be found. "
-                "Its administrator finds the details in the log."
+                Text(
+                    "The groups that decide who is an admin of this hub cannot be found. Its "
+                    "administrator finds the details in the log."
+                )
             )
         return bool(groups & group_ids_of(authentication["name"]))
 
@@ -299,8 +302,10 @@ def load_pam() -> ModuleType:
         import pamela
     except (ImportError, OSError, AttributeError) as error:
         raise LoginUnavailable(
-            "Passwords cannot be checked on this machine: it has no PAM library (libpam). "
-            "Its administrator can install it (Debian and Ubuntu: apt install libpam0g) or "
-            "choose another JupyterHub.authenticator_class."
+            Text(
+                "Passwords cannot be checked on this machine: it has no PAM library (libpam). "
+                "Its administrator can install it (Debian and Ubuntu: apt install libpam0g) or "
+                "choose another JupyterHub.authenticator_class."
+            )
         ) from error
     return pamela

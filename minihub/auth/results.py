@@ -13,6 +13,7 @@ from typing import Any
 
 from minihub.auth.names import shown
 from minihub.errors import AuthError, MinihubError
+from minihub.texts import Text
 
 _log = logging.getLogger("minihub.auth")
 
@@ -31,7 +32,7 @@ class InvalidLogin(AuthError):
     """Raised when name and password do not belong together; never says which was wrong."""
 
     def __init__(self) -> None:
-        super().__init__("Invalid username or password")
+        super().__init__(Text("Invalid username or password"))
 
 
 class NotAllowed(AuthError):
@@ -46,8 +47,12 @@ class NotAllowed(AuthError):
         self.reason = reason
         self.unlisted = unlisted
         super().__init__(
-            f"Your name and password are right, but {shown(name)} may not log in to this hub: "
-            f"{reason}."
+            Text(
+                "Your name and password are right, but %(name)s may not log in to this hub: "
+                "%(reason)s.",
+                name=shown(name),
+                reason=reason,
+            )
         )
 
 

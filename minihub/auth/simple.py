@@ -14,6 +14,7 @@ from traitlets import Dict, List, TraitError, Unicode, default, validate
 from minihub import aio
 from minihub.auth.base import Authenticator
 from minihub.auth.results import LoginUnavailable
+from minihub.texts import Text
 from minihub.tokens import same_secret
 
 
@@ -57,7 +58,9 @@ class NullAuthenticator(Authenticator):
     @aio.either
     def authenticate(self, handler: Any, data: Any) -> None:
         """Refuse everybody. Raises LoginUnavailable."""
-        raise LoginUnavailable("This hub has no login: it is used with API tokens.", status=403)
+        raise LoginUnavailable(
+            Text("This hub has no login: it is used with API tokens."), status=403
+        )
 
     def check_allow_config(self) -> list[str]:
         """Return nothing: that nobody may log in is the point."""

@@ -21,6 +21,7 @@ from minihub.auth.base import Authenticator
 from minihub.auth.names import shown
 from minihub.auth.osusers import group_ids, group_ids_of, system_user
 from minihub.auth.results import InvalidUser
+from minihub.texts import Text
 from minihub.traits import Command
 
 #: How long the command that creates a system user may take.
@@ -81,8 +82,11 @@ class LocalAuthenticator(Authenticator):
             return
         if not self.create_system_users:
             raise InvalidUser(
-                f"There is no system user {shown(user.name)}. Create it, or set "
-                "LocalAuthenticator.create_system_users to let the hub do so."
+                Text(
+                    "There is no system user %(name)s. Create it, or set "
+                    "LocalAuthenticator.create_system_users to let the hub do so.",
+                    name=shown(user.name),
+                )
             )
         self.add_system_user(user)
 
@@ -97,11 +101,17 @@ class LocalAuthenticator(Authenticator):
         """
         name = user.name
         if name.startswith("-"):
-            raise InvalidUser(f"{shown(name)} cannot be a system user: it begins with a hyphen")
+            raise InvalidUser(
+                Text("%(name)s cannot be a system user: it begins with a hyphen", name=shown(name))
+            )
         if not self.add_user_cmd:
             raise InvalidUser(
-                f"System user {shown(name)} cannot be created: set LocalAuthenticator.add_user_cmd "
-                f"to the command that does so on {sys.platform}."
+                Text(
+                    "System user %(name)s cannot be created: set "
+                    "LocalAuthenticator.add_user_cmd to the command that does so on %(platform)s.",
+                    name=shown(name),
+                    platform=sys.platform,
+                )
             )
         command = [word.replace("USERNAME", name) for word in self.add_user_cmd]
         if name in self.uids:
@@ -124,8 +134,12 @@ class LocalAuthenticator(Authenticator):
             output = " ".join(done.stdout.decode("utf-8", "replace").split())
             problem = f"{command[0]} ended with code {done.returncode}: {output[-500:]}"
         raise InvalidUser(
-            f"System user {shown(name)} could not be created: {problem} "
-            "(LocalAuthenticator.add_user_cmd)"
+            Text(
+                "System user %(name)s could not be created: %(problem)s "
+                "(LocalAuthenticator.add_user_cmd)",
+                name=shown(name),
+                problem=problem,
+            )
         )
 
     def check_allow_config(self) -> list[str]:

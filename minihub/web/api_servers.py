@@ -27,6 +27,7 @@ from ..models import Server as ServerRow
 from ..models import User
 from ..server import Server, State
 from ..serverrows import delete_clients, find_row
+from ..texts import Text
 from ..urls import server_name_problem
 from . import schemas
 from .api_base import UserModels, find_user
@@ -102,7 +103,7 @@ def check_new_name(
     Returns what is to be asked again when the server begins to start, if anything is.
     """
     if not ctx.site.options.allow_named_servers:
-        raise BadRequest("Named servers are not enabled.")
+        raise BadRequest(Text("Named servers are not enabled."))
     with ctx.site.accounts.store.session():
         mine = ServerRow.select(ServerRow.name).where(ServerRow.user == user).tuples()
         named = {name for (name,) in mine if name}
@@ -124,7 +125,7 @@ def _display_name_problem(name: str) -> str:
         and "  " not in name
         and all(c == " " or unicodedata.category(c) not in _INVISIBLE for c in name)
     )
-    return "" if fine else f"Invalid display_name: {name[:60]!r}"
+    return "" if fine else Text("Invalid display_name: %(name)s", name=repr(name[:60]))
 
 
 def _body(ctx: Context) -> tuple[dict[str, Any] | None, str]:
@@ -312,7 +313,7 @@ def stop(ctx: Context, name: str, server_name: str = "") -> Any:
     remove = bool((ctx.json_body() or {}).get("remove"))
     if server_name:
         if not ctx.site.options.allow_named_servers:
-            raise BadRequest("Named servers are not enabled.")
+            raise BadRequest(Text("Named servers are not enabled."))
         if row is None and not server.active:
             raise NotFound(f"{name} has no server named {server_name[:60]!r}")
     elif remove:
@@ -452,11 +453,13 @@ def _events(server: Server, url: str, tell: Callable[[Any], Any]) -> Iterator[by
         if not events:
             yield b"\n\n"
     if server.ready:
-        yield _event(_ready_event(server, url))
+        event = _ready_event(server, url)
+        yield _event(event | {"message": tell(event.get("message", ""))})
         return
     left = [event for event in server.events_after(index, 0) if event.get("failed")]
-    reason = server.failure.reason if server.failure else "the start was cancelled"
-    failed = {"progress": 100, "failed": True, "message": f"Spawn failed: {reason}"}
+    reason = server.failure.reason if server.failure else Text("the start was cancelled")
+    said = Text("Spawn failed: %(reason)s", reason=reason)
+    failed = {"progress": 100, "failed": True, "message": said}
     last = left[-1] if left else failed
     yield _event(last | {"message": tell(last["message"])})
 
@@ -466,7 +469,7 @@ def _ready_event(server: Server, url: str) -> dict[str, Any]:
     event = {
         "progress": 100,
         "ready": True,
-        "message": f"Server ready at {url}",
+        "message": Text("Server ready at %(url)s", url=url),
         "html_message": f'Server ready at <a href="{url}">{url}</a>',
         "url": url,
     }

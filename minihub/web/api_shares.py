@@ -23,6 +23,7 @@ from ..errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
 from ..models import Group, GroupMember, Share, ShareCode, User
 from ..models import Server as ServerRow
 from ..serverrows import find_row
+from ..texts import Text
 from . import schemas, shapes
 from .api_base import check_texts, page_bounds, paged
 from .api_groups import find_group
@@ -474,9 +475,9 @@ def _find_code(ctx: Context, text: str) -> ShareCode:
     with ctx.site.accounts.store.session():
         code = _codes(ShareCode.hashed == fingerprint(text)).first()
     if code is None:
-        raise NotFound("Share not found or expired")
+        raise NotFound(Text("Share not found or expired"))
     if code.server.user_id == ctx.caller.user.id:
-        raise Forbidden("You can't share with yourself!")
+        raise Forbidden(Text("You can't share with yourself!"))
     return code
 
 
@@ -488,10 +489,7 @@ def accept_page(ctx: Context) -> Any:
     row = code.server
     owner = row.user
     scopes = shapes.share_scopes(code.scopes, owner.name, row.name)
-    described = [
-        {"scope": scope, "description": scope_table.describe(scope), "filter": ""}
-        for scope in scopes
-    ]
+    described = [scope_table.describe(scope) for scope in scopes]
     ready = ctx.site.hub.server(owner, row.name).ready
     return ctx.page(
         "accept-share.html",

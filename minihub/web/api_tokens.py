@@ -18,6 +18,7 @@ from .. import scopes as scope_table
 from ..errors import AuthError, BadRequest, Forbidden, MinihubError, NotFound, RequestError, TooMany
 from ..logs import safe
 from ..models import OAuthClient, Token, User
+from ..texts import Text
 from . import schemas, shapes
 from .api_base import check_texts
 from .context import Context
@@ -91,14 +92,23 @@ def create_token(
     """
     if expires_in_s is not None and not 0 < expires_in_s <= MAX_LIFETIME_S:
         raise BadRequest(
-            f"expires_in must be a positive integer up to {MAX_LIFETIME_S} or null, "
-            f"not {str(expires_in_s)[:40]}"
+            Text(
+                "expires_in must be a positive integer up to %(most)s or null, not %(value)s",
+                most=MAX_LIFETIME_S,
+                value=str(expires_in_s)[:40],
+            )
         )
     longest = ctx.site.options.token_expires_in_max_seconds
     if longest:
         expires_in_s = longest if expires_in_s is None else expires_in_s
         if expires_in_s > longest:
-            raise BadRequest(f"token expires_in: {expires_in_s} must not exceed {longest}")
+            raise BadRequest(
+                Text(
+                    "token expires_in: %(seconds)s must not exceed %(most)s",
+                    seconds=expires_in_s,
+                    most=longest,
+                )
+            )
     caller = caller or ctx.caller
     roles = ctx.site.hub.roles
     if scopes is None:
@@ -122,12 +132,17 @@ def _check_scopes(ctx: Context, user: User, scopes: list[str], caller: Caller) -
     owner_lacks = roles.missing(scopes, roles.of_user(user), user)
     if owner_lacks:
         raise BadRequest(
-            f"Not assigning requested scopes {','.join(owner_lacks)[:300]} not held by "
-            f"User {user.name}"
+            Text(
+                "Not assigning requested scopes %(scopes)s not held by User %(name)s",
+                scopes=",".join(owner_lacks)[:300],
+                name=user.name,
+            )
         )
     caller_lacks = roles.missing(scopes, caller.scopes, user)
     if caller_lacks:
-        raise BadRequest(f"Not permitted to give the scopes {','.join(caller_lacks)[:300]}")
+        raise BadRequest(
+            Text("Not permitted to give the scopes %(scopes)s", scopes=",".join(caller_lacks)[:300])
+        )
 
 
 def revoke_token(ctx: Context, user: User, token_id: str) -> None:
@@ -280,6 +295,9 @@ def _page(ctx: Context, status: int = 200, **namespace: Any) -> Any:
     for row, client in _tokens(ctx, ctx.caller.user):
         description = client.description if client else ""
         facts = shapes.token_model(row, scopes=row.scopes, oauth_client=description)
+        facts["in_words"] = [
+            scope_table.describe(scope, ctx.caller.name) for scope in facts["scopes"]
+        ]
         facts["revoke_url"] = f"{ctx.site.hub_prefix}token/{facts['id']}/revoke"
         if client is None:
             mine.append(facts)
@@ -315,7 +333,7 @@ def token_form(ctx: Context) -> Any:
             expires_in_s=int(seconds) if seconds else None,
         )
     except ValueError:
-        return _page(ctx, 400, token_error="The time must be a number of seconds.")
+        return _page(ctx, 400, token_error=Text("The time must be a number of seconds."))
     except RequestError as error:
         return _page(ctx, error.status, token_error=error.message)
     return _page(ctx, new_token=secret)

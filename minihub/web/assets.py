@@ -13,6 +13,7 @@ from typing import Any
 from .. import metrics
 from ..errors import NotFound
 from ..logs import safe
+from ..texts import Text
 from . import schemas
 from .context import Context
 from .rendering import StaticFile
@@ -23,14 +24,14 @@ routes = Routes()
 
 #: What the proxy's errors mean to the person who meets them.
 _PROXY_ERRORS = {
-    404: "There is nothing at this address.",
-    503: "Your server appears to be down. Try restarting it from the hub.",
+    404: Text("There is nothing at this address."),
+    503: Text("Your server appears to be down. Try restarting it from the hub."),
 }
 
 
 def _file(ctx: Context, file: StaticFile | None) -> Any:
     if file is None:
-        raise NotFound("There is no such file.")
+        raise NotFound(Text("There is no such file."))
     response = ctx.reply(file.body, content_type=file.content_type)
     response.set_header("ETag", file.etag)
     fresh = "max-age=31536000, immutable" if "v" in ctx.query else "no-cache"

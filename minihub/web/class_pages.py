@@ -17,6 +17,7 @@ from ..auth.names import shown
 from ..errors import BadRequest, NotFound
 from ..models import ClassCode, Group
 from ..people import group_name_problem
+from ..texts import Text
 from .context import Context
 from .routing import Access, Routes
 
@@ -121,7 +122,14 @@ def class_overview(ctx: Context) -> Any:
 def _whole(text: str, least: int, most: int, what: str) -> int:
     """Return a number of a form. Raises BadRequest naming ``what`` it is."""
     if not text.strip().isdecimal() or not least <= int(text.strip()[:12]) <= most:
-        raise BadRequest(f"{what} is a number from {least} to {most}.")
+        raise BadRequest(
+            Text(
+                "%(what)s is a number from %(least)s to %(most)s.",
+                what=what,
+                least=least,
+                most=most,
+            )
+        )
     return int(text)
 
 
@@ -132,10 +140,12 @@ def new_code(ctx: Context) -> Any:
     group = ctx.form.get("group", "").strip()
     note = ctx.form.get("note", "").strip()[:LONGEST_NOTE]
     try:
-        uses = _whole(ctx.form.get("uses", ""), 1, MOST_USES, "How many can join")
-        lifetime_s = _whole(ctx.form.get("lifetime_s", ""), 60, 366 * 86400, "The time it is good")
+        uses = _whole(ctx.form.get("uses", ""), 1, MOST_USES, Text("How many can join"))
+        lifetime_s = _whole(
+            ctx.form.get("lifetime_s", ""), 60, 366 * 86400, Text("The time it is good")
+        )
         if group and (problem := group_name_problem(group)):
-            raise BadRequest(f"The group: {problem}.")
+            raise BadRequest(Text("The group: %(problem)s.", problem=problem))
     except BadRequest as error:
         return class_page(
             ctx, 400, error=str(error), group=group[:100], note=note,
@@ -225,7 +235,7 @@ def decide(ctx: Context) -> Any:
         count = book.refuse(names)
         log.info("%s turned %d people away", shown(ctx.caller.name), count)
     else:
-        raise BadRequest("Choose whether to let people in or to turn them away.")
+        raise BadRequest(Text("Choose whether to let people in or to turn them away."))
     return ctx.redirect(class_url(ctx), 303)
 
 

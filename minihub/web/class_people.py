@@ -20,6 +20,7 @@ from ..auth.names import shown
 from ..errors import BadRequest, NotFound
 from ..models import ClassCode, Credential, Group, GroupMember, User
 from ..roster import MAX_BYTES, Roster, Slip, password_state
+from ..texts import Text
 from ..urls import escape_name
 from .class_pages import TEACHER, class_url, invitation, keeper
 from .context import Context
@@ -180,7 +181,7 @@ def _sent_list(ctx: Context) -> bytes:
         return upload.file.read(MAX_BYTES + 1)
     text = ctx.form.get("list", "")
     if not text.strip():
-        raise BadRequest("Choose a file, or write a list.")
+        raise BadRequest(Text("Choose a file, or write a list."))
     return text.encode("utf-8", "replace")
 
 

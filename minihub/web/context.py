@@ -21,6 +21,7 @@ import bottle
 
 from .. import tokens, urls
 from ..errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
+from ..texts import Text
 from . import cookies, messages, shapes
 from .identity import Caller
 from .routing import RESOURCES, SOME, Access, Route
@@ -143,7 +144,7 @@ class Context:
         try:
             forms = self.request.forms.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise BadRequest("The form is not UTF-8 text") from error
+            raise BadRequest(Text("The form is not UTF-8 text")) from error
         return {name: forms.getall(name) for name in forms}
 
     @cached_property
@@ -158,7 +159,7 @@ class Context:
         """
         data = self.json_value()
         if data is not None and not isinstance(data, dict):
-            raise BadRequest(f"Invalid JSON data: {str(data)[:100]}")
+            raise BadRequest(Text("Invalid JSON data: %(text)s", text=str(data)[:100]))
         return data
 
     def json_value(self) -> Any:
@@ -174,9 +175,14 @@ class Context:
             if b"\\u" in raw:
                 json.dumps(data, ensure_ascii=False).encode()  # half a character is none
         except (ValueError, RecursionError) as error:
-            raise BadRequest("Invalid JSON in body of request") from error
+            raise BadRequest(Text("Invalid JSON in body of request")) from error
         if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
-            raise BadRequest(f"Invalid JSON in body of request: more than {MAX_DEPTH} levels deep")
+            raise BadRequest(
+                Text(
+                    "Invalid JSON in body of request: more than %(count)s levels deep",
+                    count=MAX_DEPTH,
+                )
+            )
         return data
 
     # -- who asks --------------------------------------------------------------------------
@@ -201,7 +207,7 @@ class Context:
             self.caller = None
         if self.caller is None:
             if access is Access.API:
-                raise Forbidden("Missing or invalid credentials.")
+                raise Forbidden(Text("Missing or invalid credentials."))
             if access is Access.PAGE:
                 raise NeedsLogin("Log in first.")
             return
@@ -220,7 +226,9 @@ class Context:
         if not self.site.authenticator.refresh_pre_spawn:
             return
         if not self.site.refresher.is_current(self, user, now=True):
-            raise Forbidden(f"The login of {user.name} is no longer good; log in again.")
+            raise Forbidden(
+                Text("The login of %(name)s is no longer good; log in again.", name=user.name)
+            )
 
     def _check_scopes(self, args: Mapping[str, str]) -> None:
         """Raise unless the caller holds one of the route's scopes for what the path names."""
@@ -235,8 +243,10 @@ class Context:
             if resource and any(held.has_any(scope) for scope in route.scopes):
                 raise NotFound()  # as for what does not exist
         raise Forbidden(
-            "Action is not authorized with current scopes; "
-            f"requires any of [{', '.join(route.scopes)}]"
+            Text(
+                "Action is not authorized with current scopes; requires any of [%(scopes)s]",
+                scopes=", ".join(route.scopes),
+            )
         )
 
     def led_by_others(self) -> bool:
@@ -287,15 +297,17 @@ class Context:
             or (self._form_xsrf() if self.method not in SAFE_METHODS else "")
         )
         if not sent:
-            raise Forbidden(f"'_xsrf' argument missing from {self.method}")
+            raise Forbidden(Text("'_xsrf' argument missing from %(method)s", method=self.method))
         valid = self.site.identity.valid_xsrf(self.caller, self.jar, self.user_agent)
         if not valid or not tokens.same_secret(sent, valid):
-            raise Forbidden("XSRF cookie does not match the _xsrf argument; load the page again")
+            raise Forbidden(
+                Text("XSRF cookie does not match the _xsrf argument; load the page again")
+            )
 
     def check_post_of_login(self) -> None:
         """Raise Forbidden unless a POST that a login cookie vouches for comes from our own page."""
         if self._is_foreign_form():
-            raise Forbidden("Missing or invalid credentials.")
+            raise Forbidden(Text("Missing or invalid credentials."))
         self.check_xsrf()
 
     def _form_xsrf(self) -> str:
@@ -484,7 +496,7 @@ class Context:
     def only(self, *methods: str) -> None:
         """Raise MethodNotAllowed unless the request's method is one of these."""
         if self.method not in methods:
-            raise MethodNotAllowed("Method Not Allowed")
+            raise MethodNotAllowed(Text("Method Not Allowed"))
 
     def forget_caller(self) -> None:
         """Go on as for nobody."""

@@ -22,6 +22,7 @@ from ..auth.classnames import normalized
 from ..auth.names import shown
 from ..errors import MinihubError, TooMany
 from ..logs import safe
+from ..texts import Text
 from . import cookies
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ class TooManyAttempts(TooMany):
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(
-            f"Too many wrong attempts. Wait {throttle.in_words(wait_s)}, then try again.",
+            Text(
+                "Too many wrong attempts. Wait %(time)s, then try again.",
+                time=throttle.in_words(wait_s),
+            ),
             retry_after_s=throttle.seconds(wait_s),
         )
 
@@ -107,7 +111,10 @@ class Guard:
         if not isinstance(wait, throttle.Attempt):
             log.warning("Too many sign-ups: the last from %s", safe(ctx.remote_ip, 64))
             raise TooMany(
-                f"Too many new accounts. Wait {throttle.in_words(wait)}, then try again.",
+                Text(
+                    "Too many new accounts. Wait %(time)s, then try again.",
+                    time=throttle.in_words(wait),
+                ),
                 retry_after_s=throttle.seconds(wait),
             )
 

@@ -21,6 +21,7 @@ from ..auth.names import shown
 from ..classbook import CodeNotGood, NameTaken, TooManyWaiting
 from ..errors import Forbidden, MinihubError, NotFound, TooMany
 from ..logs import safe
+from ..texts import Text
 from .context import Context
 from .landing import next_url
 from .login import authenticate
@@ -126,13 +127,13 @@ def _chosen(ctx: Context, authenticator: Any) -> tuple[str, str]:
     """Return the name, normalised, and the password. Raises _Refused."""
     typed = ctx.form.get("username", "").strip()
     if not typed:
-        raise _Refused("Choose a name.")
+        raise _Refused(Text("Choose a name."))
     name = authenticator.normalize_username(typed[:256])
     if problem := authenticator.why_no_name(name):
-        raise _Refused(f"This cannot be a name: {problem}.")
+        raise _Refused(Text("This cannot be a name: %(problem)s.", problem=problem))
     password = ctx.form.get("password", "")
     if not tokens.same_secret(password, ctx.form.get("again", "")):
-        raise _Refused("The two passwords are not the same.")
+        raise _Refused(Text("The two passwords are not the same."))
     if problem := authenticator.why_no_password(password, name):
         raise _Refused(problem)
     return name, password

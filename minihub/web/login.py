@@ -21,6 +21,7 @@ from ..auth.results import AuthResult, InvalidUser, LoginUnavailable, NotAllowed
 from ..errors import AuthError, Forbidden
 from ..logs import safe
 from ..models import User
+from ..texts import Text
 from . import cookies
 from .context import Context
 from .guard import TooManyAttempts
@@ -236,9 +237,11 @@ def owner_page(ctx: Context, code: str, status: int = 200, error: str = "") -> A
         return ctx.site.error_page(
             ctx,
             403,
-            "This link is no longer good: it was used, it is older than 30 minutes, or the hub "
-            "has an owner already.",
-            hint="For a new one, run: minihub.pyz admin link",
+            Text(
+                "This link is no longer good: it was used, it is older than 30 minutes, or the hub "
+                "has an owner already."
+            ),
+            hint=Text("For a new one, run: minihub.pyz admin link"),
         )
     response = ctx.page(
         "owner.html",
@@ -293,9 +296,11 @@ def _unfit_owner(name: str) -> str:
     try:
         entry = pwd.getpwnam(name)
     except (KeyError, ValueError):
-        return "This machine has no user of that name. Make one first, or name another."
+        return Text("This machine has no user of that name. Make one first, or name another.")
     if entry.pw_uid == 0:
-        return "The owner cannot be root. Name an ordinary user of this machine."
+        return Text("The owner cannot be root. Name an ordinary user of this machine.")
     if os.path.basename(entry.pw_shell) in _NO_SHELLS:
-        return "That is an account of the system, nobody logs in with it. Name an ordinary user."
+        return Text(
+            "That is an account of the system, nobody logs in with it. Name an ordinary user."
+        )
     return ""

@@ -16,6 +16,7 @@ from .. import scopes as scope_table
 from ..errors import Forbidden
 from ..models import OAuthClient, Token
 from ..oauth import AuthorizationRequest, OAuthRedirect
+from ..texts import Text
 from . import cookies, schemas
 from .context import Context
 from .routing import Access, Routes
@@ -85,7 +86,12 @@ def authorize(ctx: Context) -> Any:
         return ctx.redirect(error.location)
     if not _may_enter(ctx, asked.client):
         log.warning("%s may not enter %s", ctx.caller.name, asked.client.identifier)
-        raise Forbidden(f"You do not have permission to access {asked.client.description}")
+        raise Forbidden(
+            Text(
+                "You do not have permission to access %(client)s",
+                client=asked.client.description,
+            )
+        )
     scopes = _grantable(ctx, asked)
     if ctx.method == "POST":
         given = {*ctx.form_lists.get("scopes", []), *_needed(asked.client)}
@@ -115,9 +121,7 @@ def _approve(ctx: Context, client: OAuthClient, scopes: list[str]) -> Any:
 def _consent(ctx: Context, client: OAuthClient, scopes: list[str]) -> Any:
     name = ctx.caller.name
     descriptions = [
-        {"scope": scope, "description": scope_table.describe(scope, name), "filter": ""}
-        for scope in scopes
-        if scope not in _needed(client)
+        scope_table.describe(scope, name) for scope in scopes if scope not in _needed(client)
     ]
     return ctx.page(
         "oauth.html",

@@ -45,7 +45,7 @@ def find_server(ctx: Context, user_name: str, server_name: str, scope: str) -> t
     if user is None or not ctx.allows(scope, user=user_name, server=f"{user_name}/{server_name}"):
         raise NotFound()
     if server_name and not ctx.site.options.allow_named_servers:
-        raise BadRequest("Named servers are not enabled.")
+        raise BadRequest(Text("Named servers are not enabled."))
     return user, ctx.site.hub.server(user, server_name)
 
 
@@ -337,8 +337,8 @@ def _again(ctx: Context, server: Server, path: str) -> Any:
     count = ctx.query.pop("redirects", "0")
     times = int(count) if count.isdecimal() and len(count) < 3 else 0
     if times >= ctx.site.user_redirect_limit:
-        advice = "Stop the server on the home page and start it again."
-        return ctx.site.error_page(ctx, 500, "Redirect loop detected.", hint=advice)
+        advice = Text("Stop the server on the home page and start it again.")
+        return ctx.site.error_page(ctx, 500, Text("Redirect loop detected."), hint=advice)
     ctx.site.hub.routes.add_server(server)
     metrics.count("redirects.user_after_login")
     return ctx.redirect(f"{path}?{urlencode({**ctx.query, 'redirects': times + 1})}")

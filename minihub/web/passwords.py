@@ -17,6 +17,7 @@ from ..auth.classroom import CodeExpired
 from ..auth.names import shown
 from ..errors import Forbidden, NotFound, TooMany
 from ..logs import safe
+from ..texts import Text
 from .context import Context
 from .guard import TooManyAttempts
 from .login import authenticate, new_password_page
@@ -25,7 +26,7 @@ from .routing import Access, Routes
 log = logging.getLogger("minihub.class")
 routes = Routes()
 
-_WRONG_CODE = (
+_WRONG_CODE = Text(
     "Name and one-time code do not belong together. Look again, or ask your teacher for a new one."
 )
 
@@ -70,7 +71,7 @@ def new_password(ctx: Context) -> Any:
         return again(403, error.message)
     name = keeper.normalize_username(username)
     if not tokens.same_secret(password, ctx.form.get("again", "")):
-        return again(400, "The two passwords are not the same.")
+        return again(400, Text("The two passwords are not the same."))
     if problem := keeper.why_no_password(password, name):
         return again(400, problem)
     try:
@@ -132,9 +133,9 @@ def own_password(ctx: Context) -> Any:
                 shown(user.name),
                 safe(ctx.remote_ip, 64),
             )
-            return _own_page(ctx, 403, error="Your present password is another one.")
+            return _own_page(ctx, 403, error=Text("Your present password is another one."))
     if not tokens.same_secret(password, ctx.form.get("again", "")):
-        return _own_page(ctx, 400, error="The two passwords are not the same.")
+        return _own_page(ctx, 400, error=Text("The two passwords are not the same."))
     if problem := keeper.why_no_password(password, user.name):
         return _own_page(ctx, 400, error=problem)
     keeper.book.set_password(user, keeper.hashed(password), keep_session=ctx.caller.session)

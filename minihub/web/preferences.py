@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import BadRequest
+from ..texts import Text
 from . import messages
 from .context import Context
 from .routing import Access, Routes
@@ -36,5 +37,7 @@ def preferences(ctx: Context) -> Any:
         elif value in known:
             ctx.keep_preference(cookie, value)
         else:
-            raise BadRequest(f"There is no {field} {value[:20]!r}.")
+            raise BadRequest(
+                Text("There is no %(field)s %(value)s.", field=field, value=repr(value[:20]))
+            )
     return ctx.redirect(ctx.safe_next(ctx.form.get("next", "")) or ctx.site.hub_prefix, 303)

@@ -36,7 +36,9 @@ from ..models import User
 from ..parts import Parts
 from ..people import People
 from ..server import Server
+from ..texts import Text
 from ..websettings import WebSettings
+from . import phrases
 from .context import SAFE_METHODS, Context, NeedsLogin
 from .forwarded import Trust
 from .guard import Guard
@@ -193,9 +195,9 @@ class Site:
             return ctx.to_login()
         # What a database or a template says of itself is for the log, not for visitors.
         told = isinstance(error, (RequestError, SpawnError, AuthError)) or error.status < 500
-        message = str(error) if told else "The hub met an error; its log has more."
+        message = str(error) if told else Text("The hub met an error; its log has more.")
         if isinstance(error, StoreError):
-            message = (
+            message = Text(
                 "The hub cannot use its database at the moment; its log has more. "
                 "Nothing that was saved is lost."
             )
@@ -209,10 +211,7 @@ class Site:
 
     def error_page(self, ctx: Context, status: int, message: str, **namespace: Any) -> Any:
         """Return an error page; ``404.html`` for 404, else ``error.html``."""
-        try:
-            phrase = HTTPStatus(status).phrase
-        except ValueError:
-            phrase = "Unknown error"
+        phrase = phrases.of(status)
         name = "404.html" if status == 404 else "error.html"
         namespace |= {"status_code": status, "status_message": phrase, "message": message}
         try:
@@ -266,8 +265,11 @@ class Site:
                     raise NotFound()  # a name is one part of the path, never two
                 if not self.hosts.knows(ctx.host):
                     raise BadRequest(
-                        f"This hub is not called {safe(ctx.host)!r}. If it is to be, add the name "
-                        "to JupyterHub.allowed_hosts."
+                        Text(
+                            "This hub is not called %(host)s. If it is to be, add the name to "
+                            "JupyterHub.allowed_hosts.",
+                            host=repr(safe(ctx.host)),
+                        )
                     )
                 response = self._misplaced(ctx)
                 if response is None:
@@ -290,7 +292,7 @@ class Site:
                 log.exception(
                     "%s %s failed", ctx.method, safe(_without_secrets(ctx.path, route, args))
                 )
-                response = self.error(ctx, MinihubError("an unexpected error"))
+                response = self.error(ctx, MinihubError(Text("an unexpected error")))
             ctx.finish(response)
             took_s = clock.monotonic() - began
             metrics.observe(
@@ -376,7 +378,7 @@ class _NoHead(MethodNotAllowed):
     """Raised for HEAD on what is answered to GET alone."""
 
     def __init__(self, allowed: str) -> None:
-        super().__init__("Method Not Allowed", headers={"Allow": allowed})
+        super().__init__(Text("Method Not Allowed"), headers={"Allow": allowed})
 
 
 class _Elsewhere:
@@ -396,10 +398,10 @@ class _Elsewhere:
             return self._outside(ctx)
         allowed = [method for method in METHODS if self._matches(ctx, method)]
         if allowed:
-            response = site.error(ctx, _Refused("Method Not Allowed", 405))
+            response = site.error(ctx, _Refused(Text("Method Not Allowed"), 405))
             response.set_header("Allow", ", ".join(allowed))
             return response
-        raise NotFound("Not Found" if ctx.is_api else "")
+        raise NotFound(Text("Not Found") if ctx.is_api else "")
 
     def _matches(self, ctx: Context, method: str) -> bool:
         environ = {"PATH_INFO": ctx.request.path, "REQUEST_METHOD": method}

@@ -58,6 +58,7 @@ LAYERS = {
     "minihub.usage": 2,
     "minihub.scopes": 2,
     "minihub.proxy": 2,
+    "minihub.startwords": 1,
     "minihub.process": 2,
     "minihub.machine": 2,
     "minihub.launcher": 2,

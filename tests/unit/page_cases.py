@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import class_page_cases
 from class_page_cases import MOMENT, TEXT_MOMENT
 
+from minihub.scopes import describe
 from minihub.texts import Text
 
 
@@ -264,7 +265,10 @@ PAGES: dict[str, list[dict]] = {
                     "created": MOMENT,
                     "last_activity": TEXT_MOMENT,
                     "expires_at": "2099-01-01T00:00:00Z",
-                    "scopes": ["read:users!user=ana", "access:servers!server=ana/"],
+                    "in_words": [
+                        describe(scope, "ana")
+                        for scope in ("read:users!user=ana", "access:servers!server=ana/", "self")
+                    ],
                     "revoke_url": "/hub/token/a12/revoke",
                 },
                 {
@@ -273,14 +277,14 @@ PAGES: dict[str, list[dict]] = {
                     "created": None,
                     "last_activity": None,
                     "expires_at": None,
-                    "scopes": [],
+                    "in_words": [],
                     "revoke_url": "/hub/token/a13/revoke",
                 },
             ],
             "oauth_clients": [
                 {
                     "description": "Server at /user/ana/",
-                    "scopes": ["read:users:name!user"],
+                    "in_words": [describe("read:users:name!user", "ana")],
                     "created": TEXT_MOMENT,
                     "last_activity": None,
                     "revoke_url": "/hub/token/o4/revoke",

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from minihub import launchpad, process, processtable, runtime
+from minihub import launchpad, process, processtable, runtime, startwords
 from minihub.errors import ProcessStillAlive, SpawnError, SpawnTimeout
 from minihub.process import Identity
 
@@ -88,13 +88,15 @@ def test_each_process_has_a_marker_of_its_own(start):
 
 def test_missing_program_is_its_own_error_and_leaves_nothing(start):
     before = psutil.Process().children()
-    with pytest.raises(process.CommandNotFound, match=r"no-such-program .*PATH \(/usr/bin:/bin\)"):
+    with pytest.raises(
+        startwords.CommandNotFound, match=r"no-such-program .*PATH \(/usr/bin:/bin\)"
+    ):
         start("no-such-program")
     assert psutil.Process().children() == before
 
 
 def test_missing_path_is_its_own_error(start):
-    with pytest.raises(process.CommandNotFound, match=r"/no/such/thing was not found\.$"):
+    with pytest.raises(startwords.CommandNotFound, match=r"/no/such/thing was not found\.$"):
         start("/no/such/thing")
 
 

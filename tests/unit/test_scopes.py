@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from minihub import scopes
 from minihub.errors import ConfigError
 from minihub.scopes import ALL, DEFAULT_ROLES, SCOPES, Scope, Scopes, expand, intersect, missing
+from minihub.web import messages
 
 GROUPS = {"alice": {"staff"}, "bob": {"staff", "class"}, "carol": set()}
 
@@ -373,7 +374,7 @@ def test_custom_scopes_take_part(custom):
         "custom:grades:write!user=alice",
         "custom:grades:read!user=alice",
     }
-    assert scopes.describe("custom:grades:read") == "Read grades."
+    assert scopes.describe("custom:grades:read")["description"] == "Read grades."
     assert "custom:" not in scopes.markdown().partition("## Custom")[0]
     scopes.forget_custom()
     assert scopes.unknown(["custom:grades:read"]) and not expand(["custom:grades:read"])
@@ -410,20 +411,28 @@ def test_all_problems_of_custom_scopes_are_told_at_once(custom):
 
 
 @pytest.mark.parametrize(
-    ("scope", "words"),
+    ("scope", "words", "narrowed"),
     [
-        ("shutdown", "Stop the hub."),
-        ("read:users:name!user", "Read the names of users (only yours)."),
-        ("read:users:name!user=alice", "Read the names of users (only yours)."),
-        ("read:users:name!user=bob", "Read the names of users (only user bob)."),
-        ("read:users:name!group=g", "Read the names of users (only group g and its users)."),
-        ("servers!server=bob/x", "Start and stop servers (only server x of bob)."),
-        ("servers!server=bob/", "Start and stop servers (only the server of bob)."),
-        ("servers!server", "Start and stop servers (only the server that asks)."),
-        ("read:services!service=s", "Read services (only service s)."),
-        ("self", "Everything a user may do with what is their own."),
-        ("nonsense", "nonsense"),
+        ("shutdown", "Stop the hub.", ""),
+        ("read:users:name!user", "Read the names of users.", "what is yours"),
+        ("read:users:name!user=alice", "Read the names of users.", "what is yours"),
+        ("read:users:name!user=bob", "Read the names of users.", "user bob"),
+        ("read:users:name!group=g", "Read the names of users.", "group g and its users"),
+        ("servers!server=bob/x", "Start and stop servers.", "server x of bob"),
+        ("servers!server=bob/", "Start and stop servers.", "the server of bob"),
+        ("servers!server", "Start and stop servers.", "the server that asks"),
+        ("read:services!service=s", "Read services.", "service s"),
+        ("self", "Everything a user may do with what is their own.", ""),
+        ("nonsense", "nonsense", ""),
     ],
 )
-def test_scope_is_described_in_words(scope, words):
-    assert scopes.describe(scope, "alice") == words
+def test_scope_is_described_in_words(scope, words, narrowed):
+    described = {"scope": scope, "description": words, "filter": narrowed}
+    assert scopes.describe(scope, "alice") == described
+
+
+def test_every_scope_is_described_in_every_language():
+    for language in messages.TRANSLATED:
+        catalogue = messages.catalogue(language)
+        for name, row in scopes.SCOPES.items():
+            assert catalogue.tell(row.description) != row.description, (language, name)
