@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from . import clock, tokens
-from .models import OAuthCode, OwnerLink, Session, Token, User
+from .models import OAuthCode, OwnerLink, Session, SessionPlace, Token, User
 from .prepared import Prepared, slot
 from .store import Store
 
@@ -135,14 +135,27 @@ class Accounts:
 
     # -- sessions --------------------------------------------------------------------------
 
-    def start_session(self, user: User, session_id: str) -> str:
-        """Record a login and return the key for its cookie."""
+    def start_session(
+        self, user: User, session_id: str, *, browser: str = "", system: str = "", address: str = ""
+    ) -> str:
+        """Record a login and return the key for its cookie.
+
+        ``browser`` and ``system`` are names, for the list of one's logins, as is the address.
+        """
         key = tokens.new_token()
         with self.store.transaction(touches_rights=False):  # what it deletes has expired
             oldest = clock.isoformat(clock.after(-self.session_lifetime_s))
             _DELETE_OLD_SESSIONS.run(oldest=oldest)
-            Session.create(
-                user=user, hashed=fingerprint(key), session_id=session_id, created=clock.now_text()
+            now = clock.now_text()
+            row = Session.create(
+                user=user, hashed=fingerprint(key), session_id=session_id, created=now
+            )
+            SessionPlace.create(
+                session=row,
+                browser=browser[:40],
+                system=system[:40],
+                address=address[:64],
+                last_used=now,
             )
         return key
 
@@ -167,6 +180,23 @@ class Accounts:
         mine = (Session.user == user) & (Session.created >= oldest)
         with self.store.session():
             return list(Session.select().where(mine).order_by(Session.id.desc()))
+
+    def places_of(self, sessions: Iterable[Session]) -> dict[int, SessionPlace]:
+        """Return where these logins are used, by their id; older ones may have no place."""
+        ids = [row.id for row in sessions]
+        with self.store.session():
+            found = SessionPlace.select().where(SessionPlace.session.in_(ids))
+            return {row.session_id: row for row in found}
+
+    def touch_session(self, session: Session, address: str) -> None:
+        """Note that a login was used, and from where; the caller takes care of steps."""
+        values = {"last_used": clock.now_text(), "address": address[:64]}
+        with self.store.transaction(touches_rights=False):
+            mine = SessionPlace.session == session.id
+            if SessionPlace.update(**values).where(mine).execute():
+                return
+            if Session.select().where(Session.id == session.id).exists():
+                SessionPlace.create(session=session.id, **values)
 
     def end_session(self, session: Session) -> None:
         """End one login and revoke every token, and every code for one, that came out of it."""

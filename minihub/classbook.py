@@ -31,6 +31,8 @@ from .texts import Text
 
 #: A sign-up that nobody approved is forgotten after this time.
 REQUEST_LIFETIME_S = 14 * 86400.0
+#: What is noted of a class code that nobody asked for.
+MADE_AT_START = Text("made at the start")
 
 
 class CodeNotGood(MinihubError):

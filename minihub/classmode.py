@@ -75,6 +75,7 @@ def isolation(user: str) -> list[str]:
 def start_code(authenticator: Any) -> ClassCode | None:
     """Return the class code to show at the start, made if it is wanted and none is good."""
     from .auth.classroom import CODE
+    from .classbook import MADE_AT_START
 
     if authenticator.signup != CODE:
         return None
@@ -84,7 +85,7 @@ def start_code(authenticator: Any) -> ClassCode | None:
     return authenticator.book.new_code(
         uses=authenticator.code_uses,
         lifetime_s=authenticator.code_lifetime,
-        note="made at the start",
+        note=str(MADE_AT_START),
     )
 
 

@@ -367,6 +367,19 @@ class SignupRequest(Table):
         table_name = "signup_requests"
 
 
+class SessionPlace(Table):
+    """Where a login is used: in which browser, from which address, and when last."""
+
+    session = ForeignKeyField(Session, primary_key=True, on_delete="CASCADE")
+    browser = CharField(max_length=40, default="")
+    system = CharField(max_length=40, default="")
+    address = CharField(max_length=64, default="")
+    last_used = DateColumn()
+
+    class Meta:
+        table_name = "session_places"
+
+
 #: Every table, parents before children.
 TABLES: tuple[type[Table], ...] = (
     Meta,
@@ -389,4 +402,5 @@ TABLES: tuple[type[Table], ...] = (
     ClassCode,
     Credential,
     SignupRequest,
+    SessionPlace,
 )

@@ -13,7 +13,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,9 @@ _SYNONYMS = {
     "grupo": "groups", "grupos": "groups", "clase": "groups",
 }  # fmt: skip
 _BETWEEN_GROUPS = "|"
+#: One group of a cell: up to a bar that has no backslash before it.
+_GROUP = re.compile(r"(?:\\[\\|s]|[^|])+")
+_ESCAPED = re.compile(r"\\([\\|s])")
 #: A spreadsheet computes cells that begin so; the apostrophe before it is taken off again.
 _COMPUTED = ("=", "+", "-", "@", "\t", "\r")
 
@@ -192,7 +196,7 @@ class Roster:
             writer.writerow(
                 [
                     _inert(user.name),
-                    _inert(_BETWEEN_GROUPS.join(groups.get(user.id, ()))),
+                    _inert(_joined_groups(groups.get(user.id, ()))),
                     "yes" if user.admin else "no",
                     password_state(credentials.get(user.id)),
                     user.created,
@@ -207,8 +211,30 @@ def password_state(row: Any) -> str:
     return "none" if row is None else "code" if row.expires_at else "own"
 
 
+def _joined_groups(names: Iterable[str]) -> str:
+    """Return groups as one cell, from which :func:`_split_groups` reads the same names again.
+
+    A bar or a backslash in a name has a backslash before it; a space at its edge is ``\\s``.
+    """
+    return _BETWEEN_GROUPS.join(map(_escaped, names))
+
+
+def _escaped(name: str) -> str:
+    plain = name.strip()
+    before, _, after = name.partition(plain)
+    middle = plain.replace("\\", "\\\\").replace(_BETWEEN_GROUPS, f"\\{_BETWEEN_GROUPS}")
+    return "\\s" * len(before) + middle + "\\s" * len(after)
+
+
+def _split_groups(cell: str) -> list[str]:
+    """Return the groups that a cell names, each once, in their order."""
+    found = (group.strip() for group in _GROUP.findall(cell))
+    meant = (_ESCAPED.sub(lambda one: {"s": " "}.get(one[1], one[1]), name) for name in found)
+    return list(dict.fromkeys(name for name in meant if name))
+
+
 def _inert(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_COMPUTED) else cell
+    return f"'{cell}" if cell.lstrip("'").startswith(_COMPUTED) else cell
 
 
 def _decoded(raw: bytes) -> tuple[str, str]:
@@ -274,9 +300,8 @@ def _parsed(text: str) -> list[Row]:
                     Text("The list has more than %(count)s people. Split it.", count=MAX_ROWS)
                 )
             values = dict(zip(columns, cells, strict=False))
-            groups = values.get("groups", "").split(_BETWEEN_GROUPS)
-            clean = list(dict.fromkeys(group.strip() for group in groups if group.strip()))
-            rows.append(Row(reader.line_num, values.get("name", "")[:256], clean))
+            groups = _split_groups(values.get("groups", ""))
+            rows.append(Row(reader.line_num, values.get("name", "")[:256], groups))
     except csv.Error as error:
         raise BadRequest(
             Text("Line %(line)s: %(error)s.", line=reader.line_num, error=str(error))
@@ -313,4 +338,5 @@ def _columns(cells: Sequence[str], line: int) -> list[str] | None:
 def _plain(cell: str) -> str:
     """Return a cell without space around it, and without what :func:`_inert` put before it."""
     cell = cell.strip()
-    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_COMPUTED) else cell
+    is_inert = cell[:1] == "'" and cell.lstrip("'").startswith(_COMPUTED)
+    return cell[1:] if is_inert else cell

@@ -35,7 +35,7 @@ V = TypeVar("V")
 _OF_THE_CALLER = (peewee.IntegrityError, peewee.DataError, peewee.ProgrammingError)
 
 PROGRAM = "minihub"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 #: What brings a database from version N to N + 1, by N. All that are due run in one transaction.
 MIGRATIONS: dict[int, Callable[[peewee.Database], None]] = {
@@ -43,6 +43,7 @@ MIGRATIONS: dict[int, Callable[[peewee.Database], None]] = {
     2: lambda db: database.make_tables(
         db, (models.ClassCode, models.Credential, models.SignupRequest)
     ),
+    3: lambda db: database.make_tables(db, (models.SessionPlace,)),
 }
 
 

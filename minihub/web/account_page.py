@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..texts import Text
+from . import browsers
 from .context import Context
 from .routing import Access, Routes
 
@@ -22,10 +24,23 @@ ENTRIES = 20
 def account(ctx: Context) -> Any:
     """Show the caller's logins, and what others did to what is theirs."""
     user, session = ctx.caller.user, ctx.caller.session
-    sessions = [
-        {"id": row.id, "created": row.created, "is_this": row.id == session.id}
-        for row in ctx.site.accounts.sessions_of(user)
-    ]
+    rows = ctx.site.accounts.sessions_of(user)
+    places = ctx.site.accounts.places_of(rows)
+    sessions = []
+    for row in rows:
+        place = places.get(row.id)
+        sessions.append(
+            {
+                "id": row.id,
+                "created": row.created,
+                "is_this": row.id == session.id,
+                "browser": browsers.named(place.browser, place.system)
+                if place
+                else Text("A browser"),
+                "address": place.address if place else "",
+                "last_used": place.last_used if place else None,
+            }
+        )
     entries = ctx.site.audit.latest(
         ENTRIES, about=user.name, since=user.created, by_others=True
     )  # fmt: skip

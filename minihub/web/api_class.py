@@ -18,7 +18,8 @@ from ..errors import BadRequest
 from ..roster import Plan, Roster
 from . import schemas
 from .api_base import check_body, check_texts, find_user
-from .class_pages import TEACHER, approve, keeper
+from .class_pages import TEACHER, approve, keeper, refuse
+from .class_people import carry_out
 from .context import Context
 from .routing import Routes
 
@@ -93,9 +94,7 @@ def decide(ctx: Context) -> Any:
         for key, value in body.items()
     }
     made = approve(ctx, names.get("approve", []))
-    refused = authenticator.book.refuse(names.get("refuse", []))
-    if refused:
-        log.info("%s turned %d people away", shown(ctx.caller.name), refused)
+    refused = refuse(ctx, names["refuse"]) if names.get("refuse") else 0
     return ctx.json({"approved": made, "refused": refused})
 
 
@@ -124,13 +123,7 @@ def take_roster(ctx: Context) -> Any:
         if len(plan.problems) > 1:
             message += f" ({len(plan.problems)} lines are wrong)"
         return ctx.json({"status": 400, "message": message, **_plan(plan, [])}, 400)
-    slips = roster.carry_out(plan)
-    log.warning(
-        "%s imported a list: %d people added, %d joined groups",
-        shown(ctx.caller.name),
-        len(slips),
-        len(plan.having("join")),
-    )
+    slips = carry_out(ctx, roster, plan)
     return ctx.json(_plan(plan, [_slip(slip) for slip in slips]), 201)
 
 

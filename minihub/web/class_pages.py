@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 from .. import addresses, clock, qr, readable
 from ..auth.names import shown
+from ..classbook import MADE_AT_START
 from ..errors import BadRequest, NotFound
 from ..models import ClassCode, Group
 from ..people import group_name_problem
@@ -65,7 +66,7 @@ def code_facts(ctx: Context, row: ClassCode) -> dict[str, Any]:
     """Return a class code as the pages show it."""
     return {
         "code": readable.grouped(row.code),
-        "note": row.note,
+        "note": MADE_AT_START if row.note == MADE_AT_START else row.note,
         "group": row.group.name if row.group_id is not None else "",
         "used": row.used,
         "uses": row.uses,
@@ -161,6 +162,8 @@ def new_code(ctx: Context) -> Any:
         f" of the group {shown(group)}" if group else "",
         row.expires_at,
     )
+    told = f"{uses} × {group}" if group else f"{uses} ×"
+    ctx.audit("make class code", detail=f"{_mark(row)}, {told}, {row.expires_at}")
     return ctx.redirect(class_url(ctx), 303)
 
 
@@ -171,7 +174,13 @@ def end_code(ctx: Context, code_id: int) -> Any:
     if row is None:
         raise NotFound()
     log.info("%s ended a class code that %d people used", shown(ctx.caller.name), row.used)
+    ctx.audit("end class code", detail=f"{_mark(row)}, {row.used} / {row.uses}")
     return ctx.redirect(class_url(ctx), 303)
+
+
+def _mark(row: ClassCode) -> str:
+    """Return what stands for a code in the audit list: enough to know it, too little to use it."""
+    return f"#{row.id} {row.code[:2]}…"
 
 
 def _code(ctx: Context, code_id: int) -> ClassCode:
@@ -232,8 +241,7 @@ def decide(ctx: Context) -> Any:
     if verdict == "approve":
         approve(ctx, names)
     elif verdict == "refuse":
-        count = book.refuse(names)
-        log.info("%s turned %d people away", shown(ctx.caller.name), count)
+        refuse(ctx, names)
     else:
         raise BadRequest(Text("Choose whether to let people in or to turn them away."))
     return ctx.redirect(class_url(ctx), 303)
@@ -244,4 +252,17 @@ def approve(ctx: Context, names: list[str]) -> list[str]:
     made = [user.name for user in keeper(ctx).book.approve(names)]
     for name in made:
         log.info("%s let %s in", shown(ctx.caller.name), shown(name))
+        ctx.audit("let into class", name)
     return made
+
+
+def refuse(ctx: Context, names: list[str]) -> int:
+    """Turn people away who wait; return how many there were."""
+    book = keeper(ctx).book
+    waiting = {row.name for row in book.waiting()}
+    count = book.refuse(names)
+    log.info("%s turned %d people away", shown(ctx.caller.name), count)
+    for name in dict.fromkeys(names):
+        if name in waiting:
+            ctx.audit("turn away from class", name)
+    return count

@@ -19,7 +19,7 @@ from .. import clock, qr
 from ..auth.names import shown
 from ..errors import BadRequest, NotFound
 from ..models import ClassCode, Credential, Group, GroupMember, User
-from ..roster import MAX_BYTES, Roster, Slip, password_state
+from ..roster import MAX_BYTES, Plan, Roster, Slip, password_state
 from ..texts import Text
 from ..urls import escape_name
 from .class_pages import TEACHER, class_url, invitation, keeper
@@ -126,6 +126,7 @@ def reset(ctx: Context, name: str) -> Any:
     roster = _roster(ctx)
     slips = roster.give_codes([user])
     log.warning("%s gave %s a one-time code", shown(ctx.caller.name), shown(user.name))
+    ctx.audit("give one-time code", user.name)
     return _slips_page(ctx, slips)
 
 
@@ -193,13 +194,7 @@ def take_roster(ctx: Context) -> Any:
         raw = _sent_list(ctx)
         plan = roster.plan(raw)
         if ctx.form.get("sure") and not plan.problems:
-            slips = roster.carry_out(plan)
-            log.warning(
-                "%s imported a list: %d people added, %d joined groups",
-                shown(ctx.caller.name),
-                len(slips),
-                len(plan.having("join")),
-            )
+            slips = carry_out(ctx, roster, plan)
             return _slips_page(ctx, slips, imported=True, plan_counts=_counts(plan))
     except BadRequest as error:
         return _roster_page(ctx, 400, error=str(error), list_text=ctx.form.get("list", ""))
@@ -211,6 +206,22 @@ def take_roster(ctx: Context) -> Any:
         plan_counts=_counts(plan),
         list_text=text,
     )
+
+
+def carry_out(ctx: Context, roster: Roster, plan: Plan) -> list[Slip]:
+    """Do what a list says and note it; return the slips of those who are new."""
+    slips = roster.carry_out(plan)
+    joined = len(plan.having("join"))
+    log.warning(
+        "%s imported a list: %d people added, %d joined groups",
+        shown(ctx.caller.name),
+        len(slips),
+        joined,
+    )
+    ctx.audit("import class list", detail=f"+{len(slips)} / {len(plan.rows)}")
+    for slip in slips:
+        ctx.audit("add user", slip.name)
+    return slips
 
 
 def _again(raw: bytes) -> str:

@@ -198,7 +198,7 @@ class Context:
             self.caller = identity.by_token(self.header("Authorization"))
         by_token = self.caller is not None
         if not by_token:
-            self.caller = identity.by_cookie(self.jar)
+            self.caller = identity.by_cookie(self.jar, address=self.remote_ip)
             if self.caller is not None and access is Access.API and self._is_foreign_form():
                 self.caller = None
             if self.route.xsrf and self._xsrf_due():

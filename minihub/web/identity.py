@@ -116,10 +116,16 @@ class Identity:
         plain = match[1]
         return self._caller(fingerprint(plain), lambda: self._read_token(plain))
 
-    def by_cookie(self, jar: dict[str, list[str]], name: str = cookies.LOGIN) -> Caller | None:
-        """Return whom a validly signed login cookie proves, if anybody."""
+    def by_cookie(
+        self, jar: dict[str, list[str]], name: str = cookies.LOGIN, *, address: str = ""
+    ) -> Caller | None:
+        """Return whom a validly signed login cookie proves, if anybody.
+
+        ``address`` is where the browser is, noted with the login; without one nothing is noted
+        of the login itself.
+        """
         for value in jar.get(name, ()):
-            caller = self._caller((name, fingerprint(value)), self._reader(name, value))
+            caller = self._caller((name, fingerprint(value)), self._reader(name, value), address)
             if caller is not None:
                 return caller
         return None
@@ -129,20 +135,24 @@ class Identity:
         rights = self.roles.rights_of_user(user)
         return Caller(user, None, rights.scopes, roles=rights.roles, groups=rights.groups)
 
-    def _caller(self, key: Any, read: Callable[[], _Known | None]) -> Caller | None:
+    def _caller(
+        self, key: Any, read: Callable[[], _Known | None], address: str = ""
+    ) -> Caller | None:
         known = self._callers.get(key, read)
         if known is None or (known.until is not None and known.until <= clock.utcnow()):
             return None
         now = clock.monotonic()
         if now >= known.note_at:
             known.note_at = now + TOKEN_ACTIVITY_STEP_S
-            self._note(known.caller)
+            self._note(known.caller, address)
         return known.caller
 
-    def _note(self, caller: Caller) -> None:
+    def _note(self, caller: Caller, address: str) -> None:
         """Note that the caller is active; a server's own requests do not make its user active."""
         if caller.token is not None:
             self.accounts.touch_token(caller.token)
+        if caller.session is not None and address:
+            self.accounts.touch_session(caller.session, address)
         if caller.user is not None and (caller.token is None or caller.token.server_id is None):
             self.activity.user(caller.user.id, clock.utcnow())
 

@@ -107,9 +107,11 @@ def _join(ctx: Context, authenticator: Any) -> Any:
     if authenticator.signup == APPROVE:
         book.ask(name, hashed, address=ctx.remote_ip, most=authenticator.max_waiting)
         log.info("%s wants to join, from %s", shown(name), where)
+        ctx.site.audit.note(name, "ask to join", name, detail=where)
         return ctx.page("join-waiting.html", username=name)
     user = book.sign_up(name, hashed, code=code)
     log.info("%s joined%s, from %s", shown(name), " with a class code" if code else "", where)
+    ctx.site.audit.note(name, "join class", name, detail=where)
     return authenticate(ctx, {"username": user.name, "password": password})
 
 

@@ -22,7 +22,7 @@ from ..errors import AuthError, Forbidden
 from ..logs import safe
 from ..models import User
 from ..texts import Text
-from . import cookies
+from . import browsers, cookies
 from .context import Context
 from .guard import TooManyAttempts
 from .handler import HandlerView
@@ -43,7 +43,10 @@ def start_session(ctx: Context, user: User) -> None:
     """Log ``user`` in on this browser."""
     site = ctx.site
     session_id = uuid.uuid4().hex
-    key = site.accounts.start_session(user, session_id)
+    browser, system = browsers.recognise(ctx.header("User-Agent"))
+    key = site.accounts.start_session(
+        user, session_id, browser=browser, system=system, address=ctx.remote_ip
+    )
     lifetime = int(site.identity.cookie_max_age_days * 86400)
     ctx.set_cookie(
         cookies.LOGIN, site.identity.sign_login(key), path=site.hub_prefix, max_age_s=lifetime

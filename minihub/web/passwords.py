@@ -88,6 +88,7 @@ def new_password(ctx: Context) -> Any:
         log.warning("Wrong one-time code for %s from %s", shown(name), where)
         return again(403, _WRONG_CODE)
     log.info("%s set a password with a one-time code, from %s", shown(name), where)
+    ctx.site.audit.note(name, "own password by code", name, detail=where)
     return authenticate(ctx, {"username": name, "password": password})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import pytest
 from class_tools import (
@@ -518,3 +519,113 @@ def test_log_shows_long_names_short(hub):
     Browser(hub.url).login("n" * 200, "x")
     until(lambda: f'"{"n" * 16}…" (200 characters)' in hub.text)
     assert "n" * 40 not in hub.text
+
+
+# -- what is noted -------------------------------------------------------------------------------
+
+
+def test_audit_list_has_the_whole_life_of_a_class(start_class):
+    hub = start_class(classroom("code"))
+    boss = teacher(hub)
+    made = {"uses": "5", "lifetime_s": "3600", "group": "8b"}
+    boss.submit("/hub/class/codes", made, page="/hub/class")
+    ((number, code),) = hub.rows("select id, code from class_codes")
+    join(hub, "ada", code=code)
+    boss.submit(f"/hub/class/codes/{number}/end", {}, page="/hub/class")
+    boss.submit("/hub/class/reset/ada", {})
+    boss.submit("/hub/class/roster", {"list": "anna\nbert\n", "sure": "1"})
+    noted = hub.rows("select actor, action, user from audit order by id")
+    assert noted[-7:] == [
+        ("teacher", "make class code", ""),
+        ("ada", "join class", "ada"),
+        ("teacher", "end class code", ""),
+        ("teacher", "give one-time code", "ada"),
+        ("teacher", "import class list", ""),
+        ("teacher", "add user", "anna"),
+        ("teacher", "add user", "bert"),
+    ]
+    assert code not in boss.get("/hub/admin/audit").text
+    german = boss.get("/hub/admin/audit", headers={"Accept-Language": "de"}).text
+    assert "Klassencode gemacht" in german and "in die Klasse" not in german
+
+
+def test_audit_list_has_who_was_let_in_and_who_was_not(start_class):
+    hub = start_class(classroom("approve"))
+    for name in ("ada", "ben", "eve"):
+        join(hub, name, code="")
+    hub.api("class/waiting", TOKEN, "POST", json={"approve": ["ada"], "refuse": ["ben", "nemo"]})
+    boss = teacher(hub)
+    chosen = {"name": "eve", "verdict": "refuse"}
+    boss.submit("/hub/class/waiting", chosen, page="/hub/class")
+    noted = hub.rows("select actor, action, user from audit where user in"
+                     " ('ada', 'ben', 'eve', 'nemo') order by id")  # fmt: skip
+    assert noted == [
+        ("ada", "ask to join", "ada"),
+        ("ben", "ask to join", "ben"),
+        ("eve", "ask to join", "eve"),
+        ("office", "let into class", "ada"),
+        ("office", "turn away from class", "ben"),
+        ("teacher", "turn away from class", "eve"),
+    ]
+
+
+# -- in the reader's language --------------------------------------------------------------------
+
+
+def test_refusals_are_told_in_the_readers_language_and_to_programs_in_english(hub, boss):
+    guest = Browser(hub.url)
+    guest.headers["Accept-Language"] = "de"
+    assert alert(guest.login("ada", "not this one")) == "Name oder Passwort stimmt nicht"
+    assert alert(join(hub, "hans peter", browser=guest)) == (
+        "Das kann kein Name sein: er enthält ein Leerzeichen."
+    )
+    assert alert(join(hub, "hans", password="short", browser=guest)) == (
+        "Ein Passwort hat mindestens 8 Zeichen."
+    )
+    lost = guest.get("/hub/no-such-page")
+    assert lost.status_code == 404 and "Nicht gefunden" in lost.text
+    boss.headers["Accept-Language"] = "es"
+    try:
+        page = boss.submit("/hub/class/roster", {"list": "fritz\nhans peter\nFRITZ\n"})
+    finally:
+        del boss.headers["Accept-Language"]
+    assert "contiene un espacio" in page.text and "el mismo nombre que en la línea 1" in page.text
+    join(hub, "paula")
+    program = Browser(hub.url)
+    program.headers.update({"Accept-Language": "de", "Authorization": f"token {TOKEN}"})
+    refused = program.put("/hub/api/users/paula/password", json={"password": "x"})
+    assert refused.json()["message"] == "A password has at least 8 characters."
+
+
+# -- nothing tells whether there is such a user ---------------------------------------------------
+
+
+def test_refused_login_looks_the_same_whether_there_is_such_a_user_or_not(hub):
+    join(hub, "somebody")
+
+    def page(name, path="/hub/login"):
+        browser = Browser(hub.url)
+        fields = {"username": name, "password": "a wrong one!", "again": "a wrong one!"}
+        answer = browser.submit(path, fields | {"code": "222-222-222"})
+        assert answer.status_code == 403
+        text = re.sub(r'"xsrf_token": "[^"]+"|name="_xsrf" value="[^"]+"', "", answer.text)
+        text = re.sub(r"nonce-[\w-]+", "", text).replace(name, "NAME")
+        return text, sorted(answer.headers), sorted(answer.cookies.keys())
+
+    for path in ("/hub/login", "/hub/new-password"):
+        assert page("somebody", path) == page("nobody00", path)
+
+
+def test_export_and_import_keep_groups_whatever_they_are_called(hub, boss):
+    names = ["a|b", "c\\\\", "'=risky", "plain"]
+    join(hub, "grouped")
+    for name in names:
+        hub.api(f"groups/{quote(name)}", TOKEN, "POST", json={"users": ["grouped"]})
+    text = boss.get("/hub/class/roster.csv").content.decode("utf-8-sig")
+    look = boss.submit("/hub/class/roster", {"list": text})
+    assert look.status_code == 200 and "0 join groups" in look.text
+    (line,) = [line for line in text.splitlines() if line.startswith("grouped,")]
+    list_text = "name,groups\n" + line.replace("grouped", "twin").partition(",no")[0]
+    done = boss.submit("/hub/class/roster", {"list": list_text, "sure": "1"})
+    assert set(shown_codes(done)) == {"twin"}
+    assert sorted(hub.api("users/twin", TOKEN).json()["groups"]) == sorted(names)

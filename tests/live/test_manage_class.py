@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
+import select
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -118,6 +122,48 @@ def test_classroom_flag_starts_a_class_and_what_it_writes_starts_it_again(start_
     again = start_hub(directory=hub.directory, defaults={})
     assert re.search(rf"Class code +{code} +39 can join", again.text)
     assert again.browser("ada", PASSWORD).get("/hub/home").status_code == 200
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_classroom_on_a_terminal_asks_whether_to_write_the_file(tmp_path, answer):
+    """Whoever starts a class by hand is asked once; the hub runs either way."""
+    ours, theirs = pty.openpty()
+    hub = subprocess.Popen(
+        [*PROGRAM, "--classroom", *PORTS, *ROOT_TOO],
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    told = ""
+
+    def read_until(wanted):
+        nonlocal told
+        deadline = time.monotonic() + 60
+        while not re.search(wanted, told):
+            assert time.monotonic() < deadline, told
+            if select.select([ours], [], [], 1)[0]:
+                told += os.read(ours, 65536).decode(errors="replace")
+
+    file = tmp_path / "minihub.yaml"
+    try:
+        read_until(r"Write minihub\.yaml, so that the next start is the same .*\? ")
+        assert not file.exists() and "Class code" not in told
+        os.write(ours, f"{answer}\n".encode())
+        read_until(r"Isolation: [\s\S]*Class code +\S+ +40 can join[\s\S]*Stop with")
+        assert file.exists() == (answer == "y")
+        assert ("Wrote minihub.yaml" in told) == (answer == "y")
+    finally:
+        hub.send_signal(signal.SIGTERM)
+        assert hub.wait(60) == 0, told
+        os.close(ours)
+    if answer == "y":
+        assert file.stat().st_mode & 0o777 == 0o600
+        written = yaml.safe_load(file.read_text())
+        assert written["JupyterHub"]["authenticator_class"] == "classroom"
+        assert written["ClassroomAuthenticator"] == {"code_at_start": True}
 
 
 def test_write_config_leaves_a_file_that_is_there(start_hub, tmp_path):
