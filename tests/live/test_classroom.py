@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
+import secrets
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
@@ -333,13 +337,25 @@ def test_password_is_hashed_anew_when_parameters_have_changed(hub):
     assert Browser(hub.url).login("eli", PASSWORD).status_code == 302
 
 
-def test_owner_of_a_new_hub_is_asked_for_a_password(start_class):
+@pytest.fixture
+def ordinary_user():
+    """A user of this machine who may own a hub: whoever runs the tests, or one that root makes."""
+    if os.getuid():
+        yield pwd.getpwuid(os.getuid()).pw_name
+        return
+    name = f"mh-{secrets.token_hex(4)}"
+    subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", name], check=True)
+    yield name
+    subprocess.run(["userdel", name], check=True)
+
+
+def test_owner_of_a_new_hub_is_asked_for_a_password(start_class, ordinary_user):
     config = {"JupyterHub": {"authenticator_class": "classroom", "api_tokens": {}},
               "Authenticator": {"allow_all": True, "admin_users": []}}  # fmt: skip
     hub = start_class(config)
     link = re.search(r"open +http://[^/]+(/hub/login\?owner=\S+)", hub.text)[1]
     owner = Browser(hub.url)
-    fields = {"username": "nobody"}  # as root one says who; else it is who runs the hub
+    fields = {"username": ordinary_user}  # as root one says who; else it is who runs the hub
     answer = owner.submit(link, fields)
     assert answer.headers["Location"] == "/hub/password", answer.text
     page = owner.get("/hub/password").text
