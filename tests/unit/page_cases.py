@@ -186,8 +186,22 @@ PAGES: dict[str, list[dict]] = {
     "account.html": [
         {
             "sessions": [
-                {"id": 3, "created": TEXT_MOMENT, "is_this": True},
-                {"id": 2, "created": TEXT_MOMENT, "is_this": False},
+                {
+                    "id": 3,
+                    "browser": Text("%(browser)s on %(system)s", browser="Firefox", system="Linux"),
+                    "address": "192.0.2.7",
+                    "last_used": TEXT_MOMENT,
+                    "created": TEXT_MOMENT,
+                    "is_this": True,
+                },
+                {
+                    "id": 2,
+                    "browser": "Safari",
+                    "address": "",
+                    "last_used": None,
+                    "created": TEXT_MOMENT,
+                    "is_this": False,
+                },
             ],
             "member_of": ["chemistry", "physics"],
             "created": TEXT_MOMENT,
