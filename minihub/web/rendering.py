@@ -496,16 +496,20 @@ def _check_environment(environment: jinja2.Environment) -> None:
         ) from error
 
 
-def _when(value: datetime | str) -> Markup:
+def _when(value: datetime | str, by_the_clock: bool = False) -> Markup:
     """Return a ``<time>`` element for a date, given aware or as the API's text.
 
-    It shows the minute in UTC; the page's script turns that into local words.
+    It shows the minute in UTC; the page's script turns that into local words, as in "2 hours ago",
+    or ``by_the_clock`` into local time.
     """
     moment = clock.parse(value) if isinstance(value, str) else value
     moment = moment.replace(tzinfo=clock.UTC) if moment.tzinfo is None else moment
     moment = moment.astimezone(clock.UTC)
-    return Markup('<time datetime="{}"><span>{}</span> <span>{}</span></time>').format(
-        *(moment.strftime(form) for form in ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d", "%H:%M UTC"))
+    return Markup('<time datetime="{}"{}><span>{}</span> <span>{}</span></time>').format(
+        moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        Markup(" data-clock") if by_the_clock else "",
+        moment.strftime("%Y-%m-%d"),
+        moment.strftime("%H:%M UTC"),
     )
 
 

@@ -20,7 +20,7 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1])]
 
 from harness import HubProcess  # noqa: E402
-from people import DESK, TIMEOUT_MS, Person  # noqa: E402
+from people import DESK, LAPTOP, TIMEOUT_MS, Person  # noqa: E402
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 #: A browser that asks nothing of anybody by itself, also where root runs it in a container.
@@ -32,7 +32,7 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
     "--no-sandbox",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    f"--host-resolver-rules=MAP {LAPTOP} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 #: Every port is any that is free, since more than one hub runs here.
 FREE_PORTS = (
@@ -70,11 +70,13 @@ def new_person(chromium: Browser) -> Iterator[Callable[..., Person]]:
     people: list[Person] = []
     contexts = []
 
-    def seat(hub: HubProcess, **options: Any) -> Person:
+    def seat(hub: HubProcess, *, at: str = "127.0.0.1", **options: Any) -> Person:
+        """``at``: the name of the machine by which this person's browser knows the hub."""
         context = chromium.new_context(viewport=DESK, locale="en-GB", **options)
         context.set_default_timeout(TIMEOUT_MS)
         contexts.append(context)
-        people.append(Person(context, hub.url, scripts=options.get("java_script_enabled", True)))
+        url = hub.url.replace("127.0.0.1", at)
+        people.append(Person(context, url, scripts=options.get("java_script_enabled", True)))
         return people[-1]
 
     yield seat

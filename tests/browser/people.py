@@ -24,6 +24,13 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import environments  # noqa: E402
 
 ARTIFACTS = ROOT / "tests" / "artifacts"
+#: Pictures of the guides; a run renews them where this variable is set, and only then.
+IMAGES = ROOT / "docs" / "images"
+RENEW = "MINIHUB_DOCS_IMAGES"
+#: What the machine that runs the hub is called in its room.
+LAPTOP = "laptop.example"
+#: The window of a guide's picture.
+PAGE = {"width": 1000, "height": 640}
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 WALL = {"width": 1920, "height": 1080}
@@ -142,6 +149,15 @@ class Person:
             f"{one['id']}: {one['help']}: {[node['html'][:120] for node in one['nodes'][:3]]}"
             for one in found["violations"]
         ]
+
+    def picture(self, name: str) -> None:
+        """Renew a picture of the guides, where that is asked for."""
+        if not os.environ.get(RENEW):
+            return
+        IMAGES.mkdir(exist_ok=True)
+        self.page.set_viewport_size(PAGE)
+        self.page.screenshot(path=IMAGES / f"{name}.png", animations="disabled")
+        self.page.set_viewport_size(DESK)
 
     def look(self, name: str, *looks: str) -> None:
         """Keep pictures of the page, which must fit into the window; the hub's have no barriers.

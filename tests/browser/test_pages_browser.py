@@ -81,7 +81,8 @@ def test_named_servers_tokens_and_errors(hub, new_person):
     assert answer.status == 200 and answer.json()["name"] == "ada"
     ada.look("page-token-new")
     ada.open("/hub/account")
-    ada.sees("This browser")
+    ada.sees("Chromium on Linux")
+    ada.sees("this browser")
     ada.look("page-account")
     ada.open("/hub/nowhere", status=404)
     ada.look("page-404")
@@ -304,6 +305,19 @@ def test_failed_start_shows_why(misbehaving_hub, new_person):
     person.open("/hub/home")
     person.sees("Did not start")
     person.look("page-home-failed")
+
+
+def test_every_page_without_javascript(hub, new_person):
+    admin = new_person(hub, java_script_enabled=False)
+    admin.open("/hub/home")
+    admin.log_in("root-admin", PASSWORD)
+    admin.wait_path("/hub/home")
+    for path in ("home", "token", "account", "admin", "admin/cull", "admin/announcements",
+                 "admin/audit", "admin/user/ada", "api-docs"):  # fmt: skip
+        admin.open(f"/hub/{path}")
+        admin.look(f"page-noscript-{path.replace('/', '-')}", "light", "phone")
+    admin.open("/hub/nowhere", status=404)
+    admin.look("page-noscript-404", "light")
 
 
 def test_whole_way_without_javascript(hub, new_person):

@@ -48,3 +48,17 @@ def test_promises_of_security_have_their_tests():
     assert len(promised) == len(re.findall(r"^\| (?!promise|--)", text, re.M)) > 20
     for file, name in promised:
         assert f"def {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
+
+
+def test_pictures_of_the_guides_are_small_used_and_there():
+    """``MINIHUB_DOCS_IMAGES=1 python3 scripts/test.py tests/browser/test_class_browser.py``"""
+    shown = {
+        (guide.parent / name).resolve()
+        for guide in (ROOT / "docs").glob("*.md")
+        for name in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", guide.read_text())
+    }
+    taken = set((ROOT / "docs" / "images").resolve().iterdir())
+    assert shown == taken and 5 <= len(taken) <= 10
+    for picture in taken:
+        assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+        assert picture.stat().st_size < 100_000, picture.name

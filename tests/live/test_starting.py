@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from harness import HubProcess, until
+from harness import Browser, HubProcess, until
 
 PROFILES = [
     {"name": "Small & quick", "description": "For <most> courses.", "mem_limit": "300M"},
@@ -159,9 +159,16 @@ def test_starts_beyond_the_limits_wait_in_line(hub, limit):
 
 def test_account_shows_logins_and_ends_them(hub):
     hub = hub()
-    first, second, admin = hub.browser("ana"), hub.browser("ana"), hub.browser("root-admin")
+    first, second, admin = hub.browser("ana"), Browser(hub.url), hub.browser("root-admin")
+    second.headers["User-Agent"] = "Mozilla/5.0 (Windows NT 10.0; rv:140.0) Gecko Firefox/140.0"
+    assert second.login("ana").status_code == 302
     page = first.get("/hub/account").text
-    assert page.count("This browser") == 1 and page.count("Another browser") == 1
+    assert page.count("this browser") == 1 and page.count("Firefox on Windows") == 1 + 1
+    assert "Python" in page and page.count("127.0.0.1</td>") == 2
+    ((used,),) = hub.rows(
+        "select last_used from session_places where browser = 'Firefox' and system = 'Windows'"
+    )
+    assert f'datetime="{used[:19]}Z"' in page
     (number,) = re.findall(r'name="end" value="(\d+)"', page)
     assert admin.submit("/hub/account/sessions", {"end": number}, "/hub/account").status_code == 303
     assert second.get("/hub/account").status_code == 200  # it is nobody else's to end
@@ -185,7 +192,7 @@ def test_account_shows_what_others_did(hub):
     hub = hub()
     ana, admin = hub.browser("ana"), hub.browser("root-admin")
     ana.start_server("ana")
-    assert "Nothing." in ana.get("/hub/account").text
+    assert "Nothing so far." in ana.get("/hub/account").text
     admin.submit("/hub/admin/stop/ana", {}, "/hub/admin")
     page = ana.get("/hub/account").text
     assert "stop server" in page and "root-admin" in page

@@ -34,13 +34,27 @@
     ["year", 31536000], ["month", 2592000], ["day", 86400],
     ["hour", 3600], ["minute", 60], ["second", 1],
   ];
-  const relative = new Intl.RelativeTimeFormat(root.lang, { numeric: "auto" });
-  const absolute = new Intl.DateTimeFormat(root.lang, { dateStyle: "medium", timeStyle: "short" });
+  // The page's language, as it is written where the reader is.
+  const locale = navigator.languages.find((one) => one.split("-")[0] === root.lang) || root.lang;
+  const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
+  const absolute = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
+
+  const clock = new Intl.DateTimeFormat(locale, { timeStyle: "short" });
+
+  /* Today's times by the clock alone, others with their day. */
+  function byTheClock(moment) {
+    const isToday = moment.toDateString() === new Date().toDateString();
+    return (isToday ? clock : absolute).format(moment);
+  }
 
   function showDates() {
     for (const element of document.querySelectorAll("time[datetime]")) {
       const moment = new Date(element.dateTime);
       if (Number.isNaN(moment.getTime())) {
+        continue;
+      }
+      if ("clock" in element.dataset) {
+        element.textContent = byTheClock(moment);
         continue;
       }
       const seconds = Math.round((moment - Date.now()) / 1000);
