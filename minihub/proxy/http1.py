@@ -50,6 +50,8 @@ _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
+# What no head begins with. One of TLS, which begins with \x14 to \x17, may never have a line end.
+_NO_HEAD = re.compile(rb"[\x00-\x0c\x0e-\x20\x7f]")
 
 # The fields that steer this hop, found in one scan of the lowered block. Names are matched with
 # "_" for "-" too where a CGI-like application behind us would take the two for one.
@@ -142,6 +144,9 @@ def check_partial_head(data: bytes, start: int, limit: int = MAX_HEAD_BYTES) -> 
         raise ProtocolError("head too large", 431)
     if _BARE_LF.search(data, max(0, start - 1)):
         raise ProtocolError("line ends without CR")
+    if not start and _NO_HEAD.match(data):
+        # Both sides would wait for the other until a timeout.
+        raise ProtocolError("not HTTP (TLS on a port without?)")
 
 
 def bad_request_line(data: bytes, max_line: int = MAX_LINE_BYTES) -> ProtocolError:

@@ -52,6 +52,8 @@ REQUESTS: list[tuple[str, bytes, Seen | int]] = [
     ("version with a sign", b"GET / HTTP/+1.1\r\nHost: a\r\n\r\n", 400),
     ("long version", b"GET / HTTP/1.11\r\nHost: a\r\n\r\n", 400),
     ("TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    ("TLS hello without a line end", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    ("NUL in front", b"\0", 400),
     ("dot segments", b"GET /a/../../b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     ("bad escape", b"GET /%4 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     # -- Host ------------------------------------------------------------------------------
