@@ -183,7 +183,7 @@ def _start(
     listener = stack.enter_context(_bind_hub(options, state_dir))
     hub_port = listener.getsockname()[1]
     info = dataclasses.replace(
-        addresses.hub_info(options, state_dir, hub_port), own_files=_own_files(options)
+        addresses.hub_info(options, state_dir, hub_port), own_files=own_files(options)
     )
 
     proxy = options.proxy_class(config=loaded.config)
@@ -421,7 +421,7 @@ def _bind(ip: str, port: int, option: str) -> Iterator[socket.socket]:
 # -- the machine ---------------------------------------------------------------------------
 
 
-def _own_files(options: JupyterHub) -> tuple[str, ...]:
+def own_files(options: JupyterHub) -> tuple[str, ...]:
     """Return the files outside the state directory that are the hub's alone, and may be secret."""
     database = dburl.parse(options.db_url).path
     files = [

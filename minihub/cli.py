@@ -55,8 +55,8 @@ People:   admin link                 a new one-time login for the hub's owner
           user add|list|rm|passwd|approve|import|export; token: an API token
 Servers:  server list|start|stop     what runs; server logs USER: what it says
           cull                       stop idle servers, once (cull --help)
-Checks:   config check|show          is the configuration right, what is set
-          options --yaml|--markdown  every option, as file or reference
+Checks:   doctor                     what is wrong here, and what mends it
+          config check|show          what is set; options --yaml|--markdown: all
 Data:     backup, restore FILE       all of the hub's own in one file, and back
           import-jupyterhub FILE     take over JupyterHub's users and tokens
           upgrade-db, sbom           update the database; what is in this file
@@ -191,6 +191,13 @@ def load(call: Call, *, strict: bool = False) -> Loaded:
     from minihub import config
 
     return config.load(_classes(), arguments=call.entries(), strict=strict)
+
+
+def salvage(call: Call) -> tuple[Loaded, list[str]]:
+    """Return what of the configuration can be used, and what is wrong with it."""
+    from minihub import config
+
+    return config.salvage(_classes(), arguments=call.entries())
 
 
 # -- verbs -----------------------------------------------------------------------------------

@@ -90,8 +90,24 @@ def load(
 
     Raises ConfigError with every problem found.
     """
+    found: list[str] = []
     with standins.installed():
-        return _load(classes, arguments, environ, directory or Path.cwd(), strict)
+        loaded = _load(classes, arguments, environ, directory or Path.cwd(), strict, found)
+    if found:
+        raise ConfigError(found)
+    return loaded
+
+
+def salvage(
+    classes: Sequence[type[Configurable]], *, arguments: Sequence[Entry] = ()
+) -> tuple[Loaded, list[str]]:
+    """Return what of a configuration can be used, and every problem found; for :mod:`doctor`.
+
+    As :func:`load`, but what is wrong is left out, up to the whole file, and nothing is raised.
+    """
+    found: list[str] = []
+    with standins.installed():
+        return _load(classes, arguments, None, Path.cwd(), False, found, goes_on=True), found
 
 
 def _load(
@@ -100,14 +116,26 @@ def _load(
     environ: Mapping[str, str] | None,
     directory: Path,
     strict: bool,
+    found: list[str],
+    *,
+    goes_on: bool = False,
 ) -> Loaded:
-    found: list[str] = []
+    """Return the configuration without what is in ``found`` afterwards.
+
+    With ``goes_on`` a file that cannot be read is a problem among others, else it raises.
+    """
     told: list[str] = []
     entries: list[Entry] = []
     defined: list[type[Configurable]] = []
-    path, label = _find(arguments, directory)
-    if path is not None:
-        entries, defined = _read(path, label, found, told)
+    path, label = None, ""
+    try:
+        path, label = _find(arguments, directory)
+        if path is not None:
+            entries, defined = _read(path, label, found, told)
+    except ConfigError as error:
+        if not goes_on:
+            raise
+        found += error.problems
     if strict:
         entries = [replace(entry, lenient=False) for entry in entries]
     entries = _from_environment(os.environ if environ is None else environ) + with_parts(entries)
@@ -122,10 +150,8 @@ def _load(
             merged.add(entry, value)
     if path is not None and "JupyterHub.config_file" not in merged.origins:
         merged.set("JupyterHub", "config_file", label, "found in the working directory")
-    if not found:
+    if goes_on or not found:
         _apply_rules(merged, found, told)
-    if found:
-        raise ConfigError(found)
     return Loaded(merged.config, merged.origins, told, path, tuple(check.known()))
 
 

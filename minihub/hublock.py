@@ -84,6 +84,31 @@ def running(state_dir: Path) -> HubFacts | None:
         raise _not_permitted(state_dir) from error
 
 
+def is_held(state_dir: Path) -> bool:
+    """Return whether a hub has this state directory, also one that starts or stops just now.
+
+    Raises NotPermitted when the directory is not the caller's to read.
+    """
+    try:
+        with open(state_dir / "lock", encoding="utf-8") as lock:
+            return _is_locked(lock)
+    except FileNotFoundError:
+        return False
+    except PermissionError as error:
+        raise _not_permitted(state_dir) from error
+
+
+def killed(state_dir: Path) -> HubFacts | None:
+    """Return the last hub of this state directory where it did not end in order, and none runs."""
+    try:
+        with open(state_dir / "lock", encoding="utf-8") as lock:
+            return None if _is_locked(lock) else _read(lock)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise _not_permitted(state_dir) from error
+
+
 def _not_permitted(state_dir: Path) -> NotPermitted:
     return NotPermitted(
         f"{state_dir} may not be used by this user; run this as the user who runs the hub"

@@ -107,7 +107,7 @@ def setup(options: Any, stream: TextIO | None = None) -> logging.Logger:
     handlers: list[logging.Handler] = [terminal]
     if options.extra_log_file:
         try:
-            file = logging.handlers.WatchedFileHandler(options.extra_log_file, encoding="utf-8")
+            file = _PrivateFile(options.extra_log_file, encoding="utf-8")
         except OSError as error:
             raise ConfigError(
                 f"JupyterHub.extra_log_file: cannot write {options.extra_log_file}:"
@@ -147,6 +147,16 @@ def teardown() -> None:
         warnings.showwarning = _hooks.pop("warnings")
         threading.excepthook = _hooks.pop("threads")
         sys.unraisablehook = _hooks.pop("unraisable")
+
+
+class _PrivateFile(logging.handlers.WatchedFileHandler):
+    """A log that its owner alone can read, where it is made here."""
+
+    def _open(self) -> TextIO:
+        def opener(path: str, flags: int) -> int:
+            return os.open(path, flags, 0o600)
+
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=opener)
 
 
 class _Complaint:

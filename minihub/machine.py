@@ -205,3 +205,63 @@ def totals(place: str) -> dict[str, Any]:
         "disk_total": disk.total,
         "disk_used": disk.used,
     }
+
+
+# -- single processes ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ProcessFacts:
+    """A process as it is at the moment; what cannot be seen is empty or 0."""
+
+    pid: int
+    parent: int
+    name: str
+    user: str
+    #: As psutil has it: running, sleeping, stopped, zombie ...
+    status: str
+    #: Seconds since the epoch.
+    create_time: float
+    command: tuple[str, ...]
+    rss_bytes: int
+    cpu_s: float
+    threads: int
+    descriptors: int
+
+
+def process_facts(pid: int) -> ProcessFacts | None:
+    """Return what can be seen of a process; None when there is none with that id."""
+    try:
+        one = psutil.Process(pid)
+        parent, name, status, since = one.ppid(), one.name(), one.status(), one.create_time()
+    except psutil.Error:
+        return None
+    times = _seen(one.cpu_times)
+    memory = _seen(one.memory_info)
+    return ProcessFacts(
+        pid=pid,
+        parent=parent,
+        name=name,
+        user=_seen(one.username) or "",
+        status=status,
+        create_time=since,
+        command=tuple(_seen(one.cmdline) or ()),
+        rss_bytes=memory.rss if memory else 0,
+        cpu_s=times.user + times.system if times else 0.0,
+        threads=_seen(one.num_threads) or 0,
+        descriptors=_seen(one.num_fds) or 0,
+    )
+
+
+def descriptor_limit(pid: int) -> int:
+    """Return how many files a process may have open; 0 when that cannot be seen."""
+    limits = _seen(lambda: psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE))
+    return limits[0] if limits else 0
+
+
+def _seen(ask: Any) -> Any:
+    """Return what is asked for, None where the system does not tell."""
+    try:
+        return ask()
+    except (psutil.Error, OSError, AttributeError):
+        return None

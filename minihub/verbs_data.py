@@ -70,6 +70,21 @@ def _service_install(call: Call) -> int:
     return servicefile.install(_service(call), cli.say, sure=sure)
 
 
+def _doctor(call: Call) -> int:
+    from minihub import cli
+    from minihub.doctor import verb
+
+    return verb.doctor(
+        *cli.salvage(call),
+        cli.say,
+        as_json="--json" in call.switches,
+        everything="--all" in call.switches,
+        quiet="--quiet" in call.switches,
+        skip=call.values.get("--skip", ""),
+        bundle=call.values.get("--bundle", ""),
+    )
+
+
 SERVICE_FLAGS = {
     "--system": "for the machine (the default for root)",
     "--user": "for this user alone (the default for everybody else)",
@@ -78,6 +93,18 @@ SERVICE_FLAGS = {
 }
 
 DATA_VERBS = (
+    Verb(
+        "doctor",
+        _doctor,
+        "Look whether all is right with the hub, running or not; say what mends it.",
+        flags={
+            "--all": "also tell what is right",
+            "--quiet": "say nothing when all is well, for cron",
+            "--json": "everything as JSON",
+            "--skip IDS": "leave out these checks, separated by commas",
+            "--bundle FILE": "write a .zip for a help thread: logs, versions, options, no secrets",
+        },
+    ),
     Verb(
         "backup",
         _backup,

@@ -50,6 +50,8 @@ LAST_STRAW = 2
 MOST_PARENTS = 3
 #: How much memory must be free before a parent is made, besides what it may use.
 SPARE_BYTES = 256 * 2**20
+#: Where a pool writes down what is warm, for those who cannot ask it.
+NOTE = "states.json"
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Pool:
         for name in os.listdir(directory):
             if name.startswith(("learn-", "minihub-stand-in-")):
                 shutil.rmtree(directory / name, ignore_errors=True)
+        (directory / NOTE).unlink(missing_ok=True)
         self._lock = threading.Lock()
         self._entries: dict[Command, _Entry] = {}
         self._retired: list[WarmParent] = []
@@ -110,6 +113,7 @@ class Pool:
         #: Servers that start cold at the moment, and what waits for them.
         self._starting_cold = 0
         self._preparation: Preparation | None = None
+        self._noted: list[dict[str, str]] = []
         self._thread = threading.Thread(target=self._run, name="warm", daemon=True)
 
     def start(self) -> None:
@@ -237,8 +241,27 @@ class Pool:
                     self._put_off(entry, "the hub met an error")
             with self._lock:
                 self._retired = [parent for parent in self._retired if parent.is_alive()]
+            self._note()
             self._wake.wait(TICK_S)
             self._wake.clear()
+
+    def _note(self) -> None:
+        """Write down what is warm and what is not, when that has changed."""
+        with self._lock:
+            entries = list(self._entries.values())
+        facts = [
+            {"program": one.plan.command.script, "state": _state(one), "reason": one.reason}
+            for one in entries
+        ]
+        if facts == self._noted:
+            return
+        fresh = self.directory / f"{NOTE}.new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with contextlib.suppress(OSError):  # a full disk is told by others
+            with os.fdopen(os.open(fresh, flags, 0o600), "w") as file:
+                json.dump(facts, file)
+            fresh.replace(self.directory / NOTE)
+            self._noted = facts
 
     def _look_after(self, entry: _Entry) -> None:
         parent, now = entry.parent, clock.monotonic()
@@ -371,11 +394,17 @@ class Pool:
             file.write(text)
 
 
+def _state(entry: _Entry) -> str:
+    if entry.parent is not None:
+        return "warm"
+    return "cold" if entry.next_try is None or entry.failures else "warming"
+
+
 def _describe(entry: _Entry) -> WarmState:
     parent = entry.parent
     state = WarmState(
         program=entry.plan.command.script,
-        state="cold" if entry.next_try is None or entry.failures else "warming",
+        state=_state(entry),
         reason=entry.reason,
         pid=0,
         since=None,
@@ -391,7 +420,6 @@ def _describe(entry: _Entry) -> WarmState:
     running = parent.running()
     return replace(
         state,
-        state="warm",
         pid=parent.pid,
         since=entry.since,
         modules=parent.report["modules"],
@@ -399,6 +427,15 @@ def _describe(entry: _Entry) -> WarmState:
         servers=len(running),
         saved_bytes=max(0, sum(map(shared_bytes, running)) - shared_bytes(parent.pid, own=True)),
     )
+
+
+def noted(directory: Path) -> list[dict[str, str]]:
+    """Return ``program``, ``state`` and ``reason`` of each command, as a running hub noted them."""
+    try:
+        found = json.loads((directory / NOTE).read_text())
+        return [{key: str(one[key]) for key in ("program", "state", "reason")} for one in found]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 # -- the hub's ----------------------------------------------------------------------------

@@ -125,6 +125,7 @@ LAYERS = {
     "minihub.web": 5,
     "minihub.app": 6,
     "minihub.classmode": 6,
+    "minihub.doctor": 6,
     "minihub.manage": 6,
     "minihub.archive": 3,
     "minihub.backup": 6,
