@@ -1,13 +1,14 @@
 """Processor time for servers: limits and guarantees, as far as this machine holds them.
 
 Where a part of the control group tree is delegated to the hub (version 2, as systemd does with
-``Delegate=yes``), each server gets a group of its own: ``cpu.max`` holds a limit exactly and
+``Delegate=``), each server gets a group of its own: ``cpu.max`` holds a limit exactly and
 ``cpu.weight`` a guarantee. Anywhere else a limit means that a server runs on so many processors,
 rounded up, with a worse priority for the part that was rounded; a guarantee means a better
 priority. What is missing then is told by :func:`missing`.
 
-Rules of this file: it decides where a server runs and writes into the groups that are ours. It
-moves no process but the hub's own, once, since a group with groups below it may hold none itself.
+Rules of this file: it decides where a server runs and writes into the groups that are ours. A
+group with groups below it may hold no process itself, so the hub moves into one beside those of
+the servers; where systemd says that the whole group is ours, so do the processes it finds there.
 
 Threads: any. How many servers run on which processor is guarded by a leaf lock.
 Sources: Linux kernel, Control Group v2; systemd, Control Group APIs and Delegation.
@@ -15,13 +16,16 @@ Sources: Linux kernel, Control Group v2; systemd, Control Group APIs and Delegat
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 log = logging.getLogger("minihub.cpu")
 
@@ -32,6 +36,8 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 PERIOD_US = 100_000
 #: Weight of a group that is guaranteed one processor; others have the least.
 WEIGHT = 100
+#: The group of the hub itself, its proxy and its services.
+HUB_GROUP = "minihub"
 #: How much nicer a server with the smallest share of a processor is.
 NICEST = 10
 #: How much less nice a server with a guarantee is.
@@ -66,6 +72,15 @@ class Groups:
         (group / "cpu.weight").write_text(str(weight))
         return str(group)
 
+    def keep(
+        self, name: str, pids: Iterable[int], limit: float | None, guarantee: float | None
+    ) -> None:
+        """Hold the limits of a server that runs, in its group or wherever it was started."""
+        group = Path(self.make(name, limit, guarantee))
+        for pid in pids:
+            with suppress(OSError):  # it has ended
+                _move(pid, group)
+
     def remove(self, name: str) -> None:
         """Remove a server's group when nothing runs in it any more."""
         try:
@@ -74,34 +89,76 @@ class Groups:
             pass  # still in use, or never made: the next start finds it
 
 
+class NotDelegated(Exception):
+    """Raised when no control group can be used; says why, and what to do if there is something."""
+
+
 def delegated(
     cgroups: Path = CGROUPS, own_cgroup: Path = OWN_CGROUP, pid: int | None = None
-) -> Groups | None:
-    """Return the groups that may be made below ours; None where they may not.
+) -> Groups:
+    """Return the groups that may be made below ours, the hub's own process moved beside them.
 
-    The hub's own process moves to a group of its own beside them.
+    Raises NotDelegated.
     """
     own = _own_group(cgroups, own_cgroup)
-    if own is None or not _is_ours(own):
-        return None
-    leaf = own / "minihub"
+    if own is None:
+        raise NotDelegated("This system does not manage processors by control groups, version 2.")
+    mark = _mark(own)
+    if mark is None and _mark(own.parent):  # put into a group below by DelegateSubgroup=
+        own, mark = own.parent, True
+    if not (_seems_ours() if mark is None else mark) or not os.access(
+        own / "cgroup.procs", os.W_OK
+    ):
+        raise NotDelegated(
+            "For an exact share run the hub as a service of systemd (minihub.pyz service install)."
+        )
     try:
         if "cpu" not in (own / "cgroup.controllers").read_text().split():
-            return None
-        if "cpu" in (own / "cgroup.subtree_control").read_text().split():
-            return Groups(own)
-        leaf.mkdir(exist_ok=True)
-        (leaf / "cgroup.procs").write_text(str(pid or os.getpid()))
+            raise NotDelegated(
+                "The processors are not in the hub's control group; a service needs Delegate=cpu,"
+                " and one of a user that user@.service has it, too."
+            )
+        if "cpu" not in (own / "cgroup.subtree_control").read_text().split():
+            _make_room(own, pid or os.getpid(), everybody=bool(mark))
+    except OSError as error:
+        raise NotDelegated(f"The control group {own} cannot be used: {error.strerror}.") from error
+    return Groups(own)
+
+
+def _make_room(own: Path, pid: int, *, everybody: bool) -> None:
+    """Empty our group, so that it may have groups with shares below it, and let it have them.
+
+    Only the hub itself moves unless ``everybody`` there is of the hub. Raises NotDelegated when
+    others are left; everything is as before then.
+    """
+    leaf = own / HUB_GROUP
+    leaf.mkdir(exist_ok=True)
+    moved = [pid]
+    _move(pid, leaf)
+    for _ in range(10):
         try:
             (own / "cgroup.subtree_control").write_text("+cpu")
-        except OSError:  # somebody else's processes are there as well
-            (own / "cgroup.procs").write_text(str(pid or os.getpid()))
-            leaf.rmdir()
-            return None
-    except OSError as error:
-        log.info("The control group %s cannot be used: %s", own, error)
-        return None
-    return Groups(own)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+        found = [int(word) for word in (own / "cgroup.procs").read_text().split()]
+        if not everybody:
+            break
+        for one in found:  # such as what an earlier hub started before it had groups
+            with suppress(OSError):  # it has ended
+                _move(one, leaf)
+                moved.append(one)
+    for one in moved:
+        with suppress(OSError):
+            _move(one, own)
+    with suppress(OSError):
+        leaf.rmdir()
+    raise NotDelegated("Programs that are not the hub's run in its control group.")
+
+
+def _move(pid: int, group: Path) -> None:
+    (group / "cgroup.procs").write_text(str(pid))
 
 
 def _own_group(cgroups: Path, own_cgroup: Path) -> Path | None:
@@ -117,20 +174,23 @@ def _own_group(cgroups: Path, own_cgroup: Path) -> Path | None:
     return None
 
 
-def _is_ours(group: Path) -> bool:
-    """Return whether whoever manages the tree leaves this part of it to us.
-
-    systemd marks what it delegates. A container's own tree begins with a group that no systemd
-    manages. A user's own session belongs to the user, though not to this program: that nothing
-    else runs in it is found out when its processes are to be moved.
-    """
-    if not os.access(group / "cgroup.procs", os.W_OK):
-        return False
+def _mark(group: Path) -> bool | None:
+    """Return whether systemd delegates a group; None where it says nothing of it."""
     for name in ("user.delegate", "trusted.delegate"):
         try:
             return os.getxattr(group, name) == b"1"
         except OSError:
             continue
+    return None
+
+
+def _seems_ours() -> bool:
+    """Return whether a group that systemd says nothing of can be meant for us.
+
+    A container's own tree begins with a group that no systemd manages. A user's own session
+    belongs to the user, though not to this program: that nothing else runs in it is found out when
+    its processes are to be moved.
+    """
     return os.geteuid() != 0 or not Path("/run/systemd/system").exists()
 
 
@@ -158,6 +218,16 @@ class Processors:
             self._taken[name] = chosen
         return chosen
 
+    def note(self, name: str, pid: int) -> None:
+        """Remember where a server runs that an earlier hub started."""
+        try:
+            cpus = os.sched_getaffinity(pid)
+        except (AttributeError, OSError):
+            return
+        if cpus < _usable():
+            with self._lock:
+                self._taken[name] = tuple(sorted(cpus))
+
     def release(self, name: str) -> None:
         """Forget a server that has ended."""
         with self._lock:
@@ -165,31 +235,52 @@ class Processors:
 
 
 _groups: Groups | None = None
+_why_not = ""
 _processors = Processors()
 
 
 def setup() -> None:
-    """Find out, once at the start of a hub that limits processors, what there is to do it with."""
-    global _groups
-    _groups = delegated()
+    """Find out, once at the start of a hub, what there is to hold shares of processors with."""
+    global _groups, _why_not
+    try:
+        _groups = delegated()
+    except NotDelegated as error:
+        _groups, _why_not = None, str(error)
 
 
 def share(name: str, limit: float | None, guarantee: float | None) -> Share:
     """Return how the server ``name`` (a file name, unique) gets at most and at least so much.
 
-    Both are numbers of processors, such as 0.5; None or 0 for no limit, no guarantee.
+    Both are numbers of processors, such as 0.5; None or 0 for no limit, no guarantee. Where there
+    are groups, each server gets one: beside those with a guarantee, others must weigh little.
     """
-    if not limit and not guarantee:
-        return Share()
     if _groups is not None:
         try:
             return Share(cgroup=_groups.make(name, limit, guarantee))
         except OSError as error:
             log.error("The control group of %s cannot be made: %s", name, error)
+    if not limit and not guarantee:
+        return Share()
     nice = niceness(limit)
     if guarantee and may_favour():
         nice -= FAVOUR
     return Share(cpus=_processors.take(name, limit), nice=nice)
+
+
+def keep(name: str, process: Any, limit: float | None, guarantee: float | None) -> None:
+    """Go on holding the share of a server that an earlier hub started, ``process`` with its tree.
+
+    A start of the hub's service takes the controller from the groups of servers (servicefile.py).
+    """
+    if process.poll() is not None:
+        return
+    if _groups is None:
+        _processors.note(name, process.identity.pid)
+        return
+    try:
+        _groups.keep(name, (one.pid for one in process.tree()), limit, guarantee)
+    except OSError as error:
+        log.error("The control group of %s cannot be made: %s", name, error)
 
 
 def release(name: str) -> None:
@@ -210,19 +301,18 @@ def missing(limit: float | None, guarantee: float | None) -> Iterator[str]:
     """Yield what this machine cannot hold of a limit and a guarantee, each as a sentence."""
     if _groups is not None:
         return
-    advice = "For an exact share run the hub as a systemd service with Delegate=yes."
     usable = len(_usable())
     if limit and not usable:
-        yield f"Spawner.cpu_limit: this system cannot limit processors. {advice}"
+        yield f"Spawner.cpu_limit: this system cannot limit processors. {_why_not}"
     elif limit and not float(limit).is_integer() and limit < usable:
         yield (
             f"Spawner.cpu_limit: servers run on {math.ceil(limit)} of {usable} processors with a "
-            f"lower priority; {limit:g} cannot be held exactly. {advice}"
+            f"lower priority; {limit:g} cannot be held exactly. {_why_not}"
         )
     if guarantee and not may_favour():
         yield (
             "Spawner.cpu_guarantee: the hub may not give servers a better priority, so nothing is "
-            f"guaranteed. {advice}"
+            f"guaranteed. {_why_not}"
         )
 
 

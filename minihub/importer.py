@@ -31,6 +31,7 @@ from .errors import AlreadyRunning, SchemaError, StoreError
 from .manage import Failed, Home, Say
 from .models import Group, GroupMember, Server, Service, Token, User
 from .store import Store
+from .urls import server_name_problem
 
 #: What tells a database of JupyterHub's from any other.
 TABLES = {"users", "groups", "api_tokens", "spawners", "servers"}
@@ -124,6 +125,11 @@ def _report(
         say(
             f"{counts['running']} servers still belong to JupyterHub: stop them there, or end "
             "their processes; people start new ones here."
+        )
+    if counts["old names"]:
+        say(
+            f"{counts['old names']} named servers have names that no new one may have: "
+            "JupyterHub.allow_existing_invalid_named_servers says what becomes of them."
         )
     if counts["roles"]:
         say(
@@ -331,6 +337,7 @@ def _copy_servers(old: _Source, users: dict[int, User], counts: Counter[str]) ->
             last_activity=_date(row.get("last_activity")),
         )
         counts["named servers"] += bool(row.get("name"))
+        counts["old names"] += bool(row.get("name") and server_name_problem(row["name"]))
 
 
 def _given_roles(old: _Source) -> int:

@@ -55,7 +55,7 @@ INSTALLED_PROGRAMS = ("jupyterhub-singleuser", "jupyter-labhub", "jupyter-lab")
 LOG_MAX_BYTES = 10 * 1024**2
 
 #: What is held while a server runs, also by a later hub, whatever hooks made of it.
-_HELD = ("mem_limit", "mem_guarantee")
+_HELD = ("mem_limit", "mem_guarantee", "cpu_limit", "cpu_guarantee")
 
 NO_SANDBOX = Text(
     "SimpleLocalProcessSpawner.sandbox is on, and this system has no Landlock (Linux 5.13 or newer "
@@ -393,6 +393,7 @@ class LocalProcessSpawner(Spawner):
             for name in _HELD:
                 if name in state:
                     setattr(self, name, state[name])
+            cpu.keep(self._file_name, self._process, self.cpu_limit, self.cpu_guarantee)
 
     def clear_state(self) -> None:
         """Forget the process that has ended, and the port chosen for it."""

@@ -67,6 +67,15 @@ class LaterOptions(HasTraits):
         help="For how many seconds after their last activity users count as active in the metrics"
         " sent to statsd.",
     ).tag(config=True, unit="seconds")
+    allow_existing_invalid_named_servers = Enum(
+        ("allow-start", "allow-delete", "autorename"),
+        "allow-start",
+        help="What becomes of named servers with names that no new server may have. JupyterHub 5"
+        " and older took such names. allow-start lets their owners start, stop and delete them,"
+        " allow-delete only stop and delete them. autorename gives those that do not run a name"
+        " that fits when the hub starts, and shows the old one; what a spawner keeps elsewhere"
+        " under the old name is not renamed.",
+    ).tag(config=True, example="autorename")
     authenticate_prometheus = Bool(
         True,
         help="Show the metrics at /hub/metrics only to those who hold the scope read:metrics.",

@@ -8,11 +8,13 @@ Threads: any.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import clock, deadline, urls
 from .accounts import Accounts
+from .logs import safe
 from .models import OAuthClient, Token, User
 from .models import Server as ServerRow
 from .oauth import OAuthProvider
@@ -21,6 +23,8 @@ from .roles import Roles
 from .server import Server
 from .spawner import Spawner
 from .store import Store
+
+log = logging.getLogger("minihub.servers")
 
 _NO_STATE = "{}"
 _ROW_BY_ID = Prepared(lambda: ServerRow.select().where(ServerRow.id == slot("id")))
@@ -171,6 +175,38 @@ class ServerRows:
             Token.delete().where(Token.oauth_client.in_(clients)).execute()
             rows = list(ServerRow.select(ServerRow.state).where(ServerRow.target.is_null(False)))
         return {row.state.get("marker", "") for row in rows if row.state}
+
+    def fit_names(self, wanted: str) -> None:
+        """See to names that no new server may have, as ``allow_existing_invalid_named_servers``.
+
+        Only while nothing starts.
+        """
+        with self._store.transaction():
+            named = ServerRow.select(ServerRow, User).join(User).where(ServerRow.name != "")
+            rows = list(named.order_by(ServerRow.id))
+            unfit = [row for row in rows if urls.server_name_problem(row.name)]
+            if wanted == "autorename":
+                self._rename(unfit, rows)
+        if unfit and wanted != "autorename":
+            log.warning(
+                "%d named servers have names that no new one may have, such as %s of %s"
+                " (JupyterHub.allow_existing_invalid_named_servers)",
+                len(unfit), safe(unfit[0].name), safe(unfit[0].user.name),
+            )  # fmt: skip
+
+    def _rename(self, unfit: list[ServerRow], rows: list[ServerRow]) -> None:
+        for row in unfit:
+            old = row.name
+            if row.target is not None:
+                log.error("Server %s of %s runs, so it keeps a name that no new one may have",
+                          safe(old), safe(row.user.name))  # fmt: skip
+                continue
+            new = urls.server_slug(old, {one.name for one in rows if one.user_id == row.user_id})
+            delete_clients(ServerRow.id == row.id)  # they are named after the server
+            row.name, row.oauth_client = new, None
+            row.display_name = row.display_name or old
+            row.save()
+            log.warning("Server %s of %s is now named %s", safe(old), safe(row.user.name), new)
 
     def left_running(self) -> Iterator[tuple[Server, User, dict[str, Any]]]:
         """Yield each server that had not stopped when the last hub ended, its user, its state."""

@@ -9,12 +9,10 @@ Sources: the option reference of JupyterHub 6.1.
 from __future__ import annotations
 
 _NO_INTERNAL_TLS = "connections between hub, proxy and servers on one machine are not encrypted"
-_NO_OLD_NAMES = "no hub of minihub ever had servers with other names than it takes now"
 _NO_TORNADO = "the hub does not run on tornado, so it cannot host tornado handlers"
 
 #: Options that will not come, and why.
 _REASONS = {
-    "JupyterHub.allow_existing_invalid_named_servers": _NO_OLD_NAMES,
     "JupyterHub.external_ssl_authorities": _NO_INTERNAL_TLS,
     "JupyterHub.extra_handlers": _NO_TORNADO,
     "JupyterHub.generate_certs": _NO_INTERNAL_TLS,

@@ -8,8 +8,11 @@ Sources: RFC 3986; the redirect rules are those of JupyterHub 6's ``get_next_url
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
+import unicodedata
+from collections.abc import Container
 from urllib.parse import quote, urlsplit
 
 from .texts import Text
@@ -84,6 +87,27 @@ def server_name_problem(name: str) -> str:
         "begin with a letter, and may hold single hyphens between them.",
         name=repr(name[:40]),
     )
+
+
+def server_slug(name: str, taken: Container[str]) -> str:
+    """Return a name that a new server may have and that is not ``taken``, made of any other name.
+
+    The same name always gives the same one, or, where that is taken, one that ends with eight
+    digits of its hash.
+    Source: what JupyterHub 6 names servers of older versions that it renames.
+    """
+    plain = "".join(
+        sign for sign in unicodedata.normalize("NFKD", name) if unicodedata.category(sign) != "Mn"
+    )
+    words = re.sub(r"[^a-z0-9]+", "-", plain.lower()).lstrip("-")
+    for room, end in ((30, ""), (21, "-" + hashlib.sha256(name.encode()).hexdigest()[:8])):
+        slug = words[:room]
+        if slug[:1].isdigit():
+            slug = "x-" + slug[: room - 2]
+        slug = (slug.rstrip("-") or "x") + end
+        if slug not in taken:
+            break
+    return slug
 
 
 def host_name(netloc: str) -> str:

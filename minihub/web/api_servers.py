@@ -108,6 +108,8 @@ def check_new_name(
         mine = ServerRow.select(ServerRow.name).where(ServerRow.user == user).tuples()
         named = {name for (name,) in mine if name}
     if server_name in named:
+        if problem := old_name_problem(ctx, server_name):
+            raise BadRequest(problem)
         return None
     room = NamedRoom(user.name, ctx.site.named_server_limit(ctx), frozenset(named))
     if check_limit:
@@ -115,6 +117,17 @@ def check_new_name(
     if problem := server_name_problem(server_name) or _display_name_problem(display_name):
         raise BadRequest(problem)
     return room
+
+
+def old_name_problem(ctx: Context, server_name: str) -> str:
+    """Return why an existing server may not start by its name, or an empty text."""
+    if not server_name or not server_name_problem(server_name):
+        return ""
+    if ctx.site.options.allow_existing_invalid_named_servers == "allow-start":
+        return ""
+    return (
+        f"Starting invalid server_name {server_name[:60]!r} is disabled, contact your administrator"
+    )
 
 
 def _display_name_problem(name: str) -> str:

@@ -21,7 +21,7 @@ from ..serverrows import find_row
 from ..spawner import Spawner
 from ..texts import Text
 from ..urls import escape_name, escape_path, server_name_problem
-from .api_servers import check_new_name
+from .api_servers import check_new_name, old_name_problem
 from .context import SAFE_METHODS, Context
 from .identity import wants_json
 from .routing import Access, Routes
@@ -63,7 +63,8 @@ def server_facts(ctx: Context, server: Server, row: ServerRow | None) -> dict[st
         "notice": server.notice.text if server.notice else "",
         "url": ctx.site.hub.server_url(user, name),
         "last_activity": row.last_activity if row else None,
-        "start_url": hub_path(ctx, "spawn", user, name),
+        "start_url": "" if old_name_problem(ctx, name) else hub_path(ctx, "spawn", user, name),
+        "delete_url": hub_path(ctx, "delete", user, name) if name and not server.active else "",
         "stop_url": hub_path(ctx, "stop", user, name),
         "log_url": hub_path(ctx, "log", user, name),
         "spawn_pending_url": hub_path(ctx, "spawn-pending", user, name),
@@ -92,6 +93,7 @@ def home(ctx: Context) -> Any:
         spawn_url=hub_path(ctx, "spawn", user.name),
         allow_named_servers=ctx.site.options.allow_named_servers,
         new_server_url=ctx.site.hub_prefix + "new-server",
+        invalid_server_names=[name for name in named if server_name_problem(name)],
         named_server_limit_per_user=ctx.site.named_server_limit(ctx),
     )
 
@@ -262,6 +264,18 @@ def stop(ctx: Context, user_name: str, server_name: str = "") -> Any:
         ctx.audit("stop server", user_name, server_name)
     ctx.site.hub.stop_server(server, why=f"{ctx.caller.name} pressed stop")
     server.wait_settled(ctx.site.slow_stop_timeout_s / 4)
+    return ctx.redirect(ctx.site.hub_prefix + "home", 303)
+
+
+@routes.add("POST", "delete/<user_name>/<server_name>", access=Access.PAGE)
+def delete(ctx: Context, user_name: str, server_name: str) -> Any:
+    """Forget a stopped named server, so that another may take its place."""
+    _user, server = find_server(ctx, user_name, server_name, "delete:servers")
+    if server.active:
+        raise BadRequest(Text("Only named servers that are stopped can be deleted."))
+    ctx.site.hub.remove_server(server)
+    if ctx.caller.name != user_name:
+        ctx.audit("delete server", user_name, server_name)
     return ctx.redirect(ctx.site.hub_prefix + "home", 303)
 
 

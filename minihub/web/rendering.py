@@ -78,6 +78,7 @@ DEFAULTS: dict[str, Any] = {
     "allow_named_servers": False,
     "default_server": None,
     "named_server_limit_per_user": 0,
+    "invalid_server_names": [],
     "new_server_url": "",  # takes a POST with server_name; without it there is no form
     "servers": (),  # dicts: name, display_name, ready, active, pending, url, start_url, ...
     "spawn_url": "",

@@ -210,6 +210,8 @@ PROOFS = {
     "::test_custom_scopes_are_held_and_shown_like_others",
     "JupyterHub.named_server_limit_per_user": "tests/live/test_api_servers.py"
     "::test_named_servers_have_a_limit",
+    "JupyterHub.allow_existing_invalid_named_servers": "tests/live/test_api_servers.py"
+    "::test_allow_existing_invalid_named_servers_decides_what_becomes_of_old_names",
     "Spawner.progress_ready_hook": "tests/live/test_api_servers.py"
     "::test_one_server_too_many_is_refused_and_a_hook_changes_the_last_event",
     "JupyterHub.authenticator_class": "tests/live/test_options_people.py"

@@ -41,6 +41,7 @@ for one in (ada, ben, zoe, robot):
 roles.create_role(db, {"name": "teacher", "scopes": ["list:users"]})
 roles.grant_role(db, entity=ben, rolename="teacher")
 db.add(orm.Spawner(name="lab", display_name="My lab", user=ben, user_options={"size": 2}))
+db.add(orm.Spawner(name="Big Data", user=ben))
 db.add(orm.Spawner(name="", user=ada, server=orm.Server(port=1234), state={"pid": 1}))
 db.commit()
 print(json.dumps({
@@ -92,7 +93,8 @@ def test_jupyterhubs_database_becomes_ours_in_its_place(made, start_hub):
     before = path.read_bytes()
     code, told = minihub(path.parent, "import-jupyterhub", path.name)
     assert code == 0, told
-    assert "3 users (1 admins), 1 groups, 6 tokens, 1 named servers" in told
+    assert "3 users (1 admins), 1 groups, 6 tokens, 2 named servers" in told
+    assert "1 named servers have names that no new one may have" in told
     assert "1 servers still belong to JupyterHub" in told and "1 roles given" in told
     (kept,) = path.parent.glob("jupyterhub.sqlite.jupyterhub-*")
     assert str(kept) in told and kept.read_bytes() == before
@@ -102,7 +104,8 @@ def test_jupyterhubs_database_becomes_ours_in_its_place(made, start_hub):
     ]  # fmt: skip
     assert query(path, "SELECT auth_state FROM users WHERE name = 'ben'") == [("gAAAAAB-sealed",)]
     assert query(path, "SELECT display_name, user_options FROM servers") == [
-        ("My lab", '{"size":2}')
+        ("My lab", '{"size":2}'),
+        ("", "{}"),
     ]
 
     hub = start_hub(

@@ -64,6 +64,10 @@ def test_unit_is_one_that_systemd_takes(tmp_path, name, flag):
     assert code == 0, unit
     facts = settings(unit)
     assert facts["KillMode"] == "process" and facts["Restart"] == "on-failure"
+    assert facts["Delegate"] == "cpu"
+    shell, flag_c, script = shlex.split(facts["ExecStopPost"])
+    assert (shell, flag_c) == ("-/bin/sh", "-c")
+    assert script.replace("%%", "%").replace("$$", "$") == servicefile.MAKE_ROOM
     assert facts["WorkingDirectory"] == str(place).replace("%", "%%")
     assert facts["WantedBy"] == ("multi-user.target" if flag == "--system" else "default.target")
     if '"' not in name:

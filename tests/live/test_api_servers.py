@@ -1,6 +1,8 @@
 """The REST API of servers: made, started, changed, stopped, removed, and watched as they start."""
 
+import contextlib
 import json
+import sqlite3
 import threading
 
 import pytest
@@ -198,6 +200,81 @@ def test_without_named_servers_there_are_none(strict):
         response = strict.boss.call(method, "/users/ada/servers/lab")
         assert response.status_code == 400
         assert response.json()["message"] == "Named servers are not enabled."
+
+
+OLD_NAME = "My Läb #1"
+OLD_PATH = "/users/ada/servers/My%20L%C3%A4b%20%231"
+
+
+@pytest.fixture
+def with_old_names(start_hub):
+    """Start a hub whose database holds a server that JupyterHub 5 or older named; again if asked.
+
+    ``target`` is where it runs, for one that does.
+    """
+
+    def start(wanted, target=None):
+        hub = start_hub(config())
+        World(hub).boss.call("PUT", "/users/ada/servers/lab")
+        assert World(hub).boss.call("PUT", "/users/ada/servers/my-lab-1").status_code == 201
+        assert hub.stop() == 0
+        with contextlib.closing(sqlite3.connect(hub.directory / "jupyterhub.sqlite")) as db:
+            db.execute("update servers set name = ?, display_name = '', target = ? where"
+                       " name = 'lab'", (OLD_NAME, target))  # fmt: skip
+            db.commit()
+        settings = config(allow_existing_invalid_named_servers=wanted)
+        return World(start_hub(settings, directory=hub.directory))
+
+    return start
+
+
+def test_server_with_an_old_name_may_start(with_old_names):
+    world = with_old_names("allow-start")
+    world.hub.wait_text("1 named servers have names that no new one may have, such as My Läb #1")
+    boss = world.boss
+    assert boss.call("POST", OLD_PATH).status_code == 201
+    running = boss.call("GET", OLD_PATH).json()
+    assert running["ready"] and running["name"] == OLD_NAME
+    browser = world.hub.browser("ada")
+    assert browser.follow(running["url"]).json()["visitor"]["name"] == "ada"
+    assert OLD_NAME in browser.get("/hub/home").text
+    assert boss.call("DELETE", OLD_PATH).status_code == 204
+    assert boss.call("PUT", OLD_PATH.replace("1", "2")).status_code == 400  # a new one may not
+    assert boss.call("PATCH", OLD_PATH, {"name": "lab"}).json()["name"] == "lab"
+
+
+def test_allow_existing_invalid_named_servers_decides_what_becomes_of_old_names(with_old_names):
+    world = with_old_names("allow-delete")
+    refused = world.boss.call("POST", OLD_PATH)
+    assert refused.status_code == 400 and "contact your administrator" in refused.json()["message"]
+    browser = world.hub.browser("ada")
+    assert browser.get(OLD_PATH.replace("/users/ada/servers", "/hub/spawn/ada")).status_code == 400
+    home = browser.get("/hub/home").text
+    assert "names of an older kind" in home and "/hub/spawn/ada/My" not in home
+    assert world.boss.call("POST", "/users/ada/servers/my-lab-1").status_code == 201  # others may
+    assert "/hub/delete/ada/my-lab-1" not in browser.get("/hub/home").text  # it runs
+    gone = browser.submit(OLD_PATH.replace("/users/ada/servers", "/hub/delete/ada"), {},
+                          page="/hub/home")  # fmt: skip
+    assert gone.status_code == 303 and world.boss.call("GET", OLD_PATH).status_code == 404
+    running = browser.submit("/hub/delete/ada/my-lab-1", {}, page="/hub/home")
+    assert running.status_code == 400
+
+
+def test_old_names_are_renamed_at_the_start_if_asked(with_old_names):
+    world = with_old_names("autorename")
+    world.hub.wait_text("Server My Läb #1 of ada is now named my-lab-1-[0-9a-f]{8}")
+    servers = world.boss.call("GET", "/users/ada?include_stopped_servers").json()["servers"]
+    (new,) = set(servers) - {"", "my-lab-1"}
+    assert servers[new]["display_name"] == OLD_NAME
+    assert world.boss.call("POST", f"/users/ada/servers/{new}").status_code == 201
+    browser = world.hub.browser("ada")
+    assert browser.follow(f"/user/ada/{new}/").json()["visitor"]["name"] == "ada"
+
+
+def test_running_server_with_an_old_name_is_not_renamed(with_old_names):
+    world = with_old_names("autorename", target="http://127.0.0.1:9")
+    world.hub.wait_text("Server My Läb #1 of ada runs, so it keeps a name that no new one may have")
+    assert world.boss.call("GET", OLD_PATH).status_code == 200
 
 
 # -- changing --------------------------------------------------------------------------------

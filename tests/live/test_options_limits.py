@@ -339,7 +339,7 @@ def delegated() -> Iterator[list[str]]:
     group.rmdir()
 
 
-def test_cpu_limit_is_exact_in_a_delegated_control_group(start_hub, delegated):
+def test_cpu_limit_is_exact_in_a_delegated_control_group(delegated, start_hub):
     program = [*delegated, sys.executable, str(ROOT / "minihub" / "__main__.py")]
     hub = start_hub(
         with_admin({"Spawner": {"cpu_limit": 0.3, "cpu_guarantee": 0.25}}), command=program

@@ -173,6 +173,7 @@ PAGES: dict[str, list[dict]] = {
             "default_server": RUNNING,
             "allow_named_servers": True,
             "named_server_limit_per_user": 5,
+            "invalid_server_names": ["My server #1"],
             "new_server_url": "/hub/home",
         },
         {"servers": [make_server(pending="stop", active=True)]},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minihub import cpu
+from minihub import cpu, process
 
 
 @pytest.fixture(autouse=True)
@@ -36,16 +36,24 @@ def tree(tmp_path):
     return tmp_path / "cgroup", own, named
 
 
-def delegated(tree, monkeypatch, mark: bytes | None = b"1") -> cpu.Groups | None:
-    def getxattr(_path: object, name: str) -> bytes:
-        if mark is None or name != "trusted.delegate":
+def delegated(
+    tree, monkeypatch, mark: bytes | None = b"1", marked: Path | None = None
+) -> cpu.Groups | None:
+    """Return the groups of a hub in ``tree``; None where there are none."""
+
+    def getxattr(path: object, name: str) -> bytes:
+        if mark is None or name != "trusted.delegate" or path != (marked or tree[1]):
             raise OSError
         return mark
 
     monkeypatch.setattr(cpu.os, "getxattr", getxattr, raising=False)
     # A process of ours lists itself where it was moved to; a plain file would be made.
     top, _own, named = tree
-    return cpu.delegated(top, named, pid=123)
+    try:
+        return cpu.delegated(top, named, pid=123)
+    except cpu.NotDelegated as error:
+        monkeypatch.setattr(cpu, "_why_not", str(error))
+        return None
 
 
 # -- control groups ------------------------------------------------------------------------
@@ -69,6 +77,9 @@ def test_group_that_was_prepared_before_is_used_as_it_is(tree, monkeypatch):
 def test_group_without_the_controller_is_not_used(tree, monkeypatch):
     (tree[1] / "cgroup.controllers").write_text("memory pids\n")
     assert delegated(tree, monkeypatch) is None
+    monkeypatch.setattr(cpu, "_usable", lambda: {0, 1, 2, 3})
+    (told,) = cpu.missing(0.5, None)
+    assert "Delegate=cpu" in told
 
 
 def test_group_that_systemd_keeps_for_itself_is_not_used(tree, monkeypatch):
@@ -88,9 +99,40 @@ def test_group_with_strangers_in_it_is_left_as_it_was(tree, monkeypatch):
         return real(path, text, *args)
 
     monkeypatch.setattr(Path, "write_text", write_text)
-    assert delegated(tree, monkeypatch) is None
+    assert delegated(tree, monkeypatch, mark=None) is None
     assert (own / "cgroup.procs").read_text() == "123"
     assert not (own / "minihub").exists()
+
+
+def test_all_that_is_in_a_delegated_group_makes_room(tree, monkeypatch):
+    """A proxy of a hub that ran when nothing was delegated is in the hub's own group."""
+    _top, own, _named = tree
+    (own / "cgroup.procs").write_text("7\n123\n")
+    real, inside = Path.write_text, {7: own, 123: own}
+
+    def write_text(path: Path, text: str, *args: object) -> int:
+        if path.name == "cgroup.procs":
+            inside[int(text)] = path.parent
+            there = [str(pid) for pid, group in inside.items() if group == own]
+            return real(own / "cgroup.procs", "\n".join(there), *args)
+        if path.name == "cgroup.subtree_control" and own in inside.values():
+            raise OSError(16, "Device or resource busy")
+        return real(path, text, *args)
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    assert delegated(tree, monkeypatch) is not None
+    assert set(inside.values()) == {own / "minihub"}
+    assert (own / "cgroup.subtree_control").read_text() == "+cpu"
+
+
+def test_hub_that_systemd_puts_into_a_group_below_finds_the_one_above(tree, monkeypatch):
+    _top, own, named = tree
+    (own / "minihub").mkdir()
+    for name in ("cgroup.type", "cgroup.procs"):
+        (own / "minihub" / name).write_text("")
+    named.write_text("0::/system.slice/hub.service/minihub\n")
+    groups = delegated(tree, monkeypatch, marked=own)
+    assert groups is not None and groups.own == own
 
 
 @pytest.mark.parametrize("named", ["", "3:cpu:/x\n", "0::/elsewhere\n"])
@@ -108,6 +150,8 @@ def test_groups_of_servers_hold_limit_and_guarantee(tree, monkeypatch):
     assert (group / "cpu.max").read_text() == "50000 100000"
     assert (group / "cpu.weight").read_text() == "25"
     assert list(cpu.missing(0.5, 0.25)) == []
+    other = Path(cpu.share("ben", None, None).cgroup)  # weighs little beside the others
+    assert (other / "cpu.weight").read_text() == "1"
 
     share = cpu.share("ada", None, 3)
     assert (group / "cpu.max").read_text() == "max 100000"
@@ -117,6 +161,31 @@ def test_groups_of_servers_hold_limit_and_guarantee(tree, monkeypatch):
     cpu.release("ada")
     assert not group.exists()
     cpu.release("ada")
+
+
+class Found:
+    """A server that an earlier hub started."""
+
+    def __init__(self, pid: int, code: int | None = None) -> None:
+        self.identity = process.Identity(pid, 0.0)
+        self.code = code
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def tree(self) -> list[process.Identity]:
+        return [self.identity]
+
+
+def test_share_of_a_server_that_was_found_again_is_held_again(tree, monkeypatch):
+    monkeypatch.setattr(cpu, "_groups", delegated(tree, monkeypatch))
+    cpu.keep("ada", Found(77), 0.5, 0.25)
+    group = tree[1] / "server-ada"
+    assert (group / "cpu.max").read_text() == "50000 100000"
+    assert (group / "cpu.weight").read_text() == "25"
+    assert (group / "cgroup.procs").read_text() == "77"
+    cpu.keep("ben", Found(78, code=0), 0.5, 0.25)  # it has ended
+    assert not (tree[1] / "server-ben").exists()
 
 
 def test_group_that_cannot_be_made_falls_back(tree, monkeypatch, caplog):
@@ -149,6 +218,12 @@ def test_servers_spread_over_the_processors(four):
     assert cpu.share("new", 1, None).cpus == taken[2]
 
 
+def test_server_that_was_found_again_counts_where_it_runs(four, monkeypatch):
+    monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda _pid: {0}, raising=False)
+    cpu.keep("ada", Found(77), 1, None)
+    assert cpu.share("ben", 1, None).cpus == (1,)
+
+
 def test_same_server_again_does_not_count_twice(four):
     for _ in range(3):
         assert cpu.share("ada", 3, None).cpus == (0, 1, 2)
@@ -165,12 +240,13 @@ def test_guarantee_favours_where_that_is_allowed(monkeypatch):
     monkeypatch.setattr(cpu, "may_favour", lambda: False)
     assert cpu.share("ada", None, 1).nice == 0
     (told,) = cpu.missing(None, 1)
-    assert "nothing is guaranteed" in told and "Delegate=yes" in told
+    assert "nothing is guaranteed" in told
 
 
 def test_what_cannot_be_held_is_told(monkeypatch, four):
+    monkeypatch.setattr(cpu, "_why_not", "Do this.")
     (told,) = cpu.missing(0.5, None)
-    assert "servers run on 1 of 4 processors" in told and "Delegate=yes" in told
+    assert "servers run on 1 of 4 processors" in told and told.endswith("Do this.")
     assert list(cpu.missing(2, None)) == []
     assert list(cpu.missing(7.5, None)) == []  # more than there is
     monkeypatch.setattr(cpu, "_usable", set)

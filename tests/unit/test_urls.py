@@ -7,6 +7,8 @@ from minihub.urls import (
     host_name,
     is_local_path,
     safe_next,
+    server_name_problem,
+    server_slug,
     url_path_join,
     url_prefix,
 )
@@ -134,3 +136,27 @@ def test_hosts_below_our_domain_are_ours(target, safe):
 )
 def test_host_name_has_no_port(netloc, name):
     assert host_name(netloc) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("a-b-c\N{PENGUIN}", "a-b-c"),
+        ("\\ a \N{PENGUIN} -", "a"),
+        ("$p~c|a! ch@rs", "p-c-a-ch-rs"),
+        ("Großer Übungsraum 2", "gro-er-ubungsraum-2"),
+        ("2nd", "x-2nd"),
+        ("\N{PENGUIN}", "x"),
+        ("x" * 40, "x" * 30),
+        ("a" * 29 + " b", "a" * 29),
+        ("7" * 40, "x-" + "7" * 28),
+    ],
+)
+def test_slug_is_a_name_that_a_new_server_may_have(name, slug):
+    assert server_slug(name, ()) == slug and server_name_problem(slug) == ""
+    second = server_slug(name, {slug})
+    assert second != slug and server_name_problem(second) == ""
+
+
+def test_slug_of_a_taken_name_ends_with_a_hash():
+    assert server_slug("a-b-c\N{PENGUIN}", {"a-b-c"}) == "a-b-c-3d9e03d4"
