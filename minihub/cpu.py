@@ -36,6 +36,10 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 PERIOD_US = 100_000
 #: Weight of a group that is guaranteed one processor; others have the least.
 WEIGHT = 100
+#: Whether a systemd manages this machine.
+SYSTEMD = Path("/run/systemd/system")
+#: What the unit of ``service install`` has in the hub's environment.
+DELEGATED = "MINIHUB_DELEGATED"
 #: The group of the hub itself, its proxy and its services.
 HUB_GROUP = "minihub"
 #: How much nicer a server with the smallest share of a processor is.
@@ -119,7 +123,7 @@ def delegated(
                 " and one of a user that user@.service has it, too."
             )
         if "cpu" not in (own / "cgroup.subtree_control").read_text().split():
-            _make_room(own, pid or os.getpid(), everybody=bool(mark))
+            _make_room(own, pid or os.getpid(), everybody=bool(mark) or DELEGATED in os.environ)
     except OSError as error:
         raise NotDelegated(f"The control group {own} cannot be used: {error.strerror}.") from error
     return Groups(own)
@@ -187,11 +191,12 @@ def _mark(group: Path) -> bool | None:
 def _seems_ours() -> bool:
     """Return whether a group that systemd says nothing of can be meant for us.
 
-    A container's own tree begins with a group that no systemd manages. A user's own session
-    belongs to the user, though not to this program: that nothing else runs in it is found out when
-    its processes are to be moved.
+    A container's own tree begins with a group that no systemd manages. Where one does, a unit
+    that delegates and clears up after the hub says so itself: systemd before 251 leaves no mark
+    that others than root can read. Any other unit could not start its hub again in a group that
+    was shared out.
     """
-    return os.geteuid() != 0 or not Path("/run/systemd/system").exists()
+    return os.environ.get(DELEGATED) == "1" or not SYSTEMD.exists()
 
 
 class Processors:

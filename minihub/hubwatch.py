@@ -9,6 +9,7 @@ Threads: one for each kind of work, from :meth:`HubWatch.start` to :meth:`HubWat
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from .server import Server
 log = logging.getLogger("minihub.hub")
 
 WATCH_STEP_S = 1.0
+#: How soon it does so again when a server is due before.
+LEAST_STEP_S = 0.05
 #: How often rows are tried again that could not be written.
 CLEAN_AGAIN_S = 5.0
 
@@ -55,7 +58,8 @@ class HubWatch:
     def _watch(self) -> None:
         """Poll each ready server every ``Spawner.poll_interval`` seconds, and move the line on."""
         due: dict[Server, float] = {}
-        while not self._stopping.wait(WATCH_STEP_S):
+        pause = WATCH_STEP_S
+        while not self._stopping.wait(pause):
             self._hub.admit()
             now = clock.monotonic()
             ready = [server for server in self._hub.active_servers() if server.ready]
@@ -67,6 +71,8 @@ class HubWatch:
                 if interval > 0 and due.setdefault(server, now + interval) <= now:
                     due[server] = now + interval
                     self._hub.poll_soon(server)
+            soonest = min(due.values(), default=math.inf) - clock.monotonic()
+            pause = min(WATCH_STEP_S, max(LEAST_STEP_S, soonest))
 
     def _check_routes(self) -> None:
         """Look whether the proxy has lost routes."""

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import runtime
+from . import cpu, runtime
 from .config import Loaded
 from .errors import ConfigError, NotPermitted, UsageError
 from .manage import Failed, Say
@@ -129,6 +129,7 @@ def unit(wanted: Plan) -> str:
         f"Environment={_word(f'PATH={wanted.path}')}",
         f"EnvironmentFile=-{_percent(str(wanted.directory / 'minihub.env'))}",
         "Delegate=cpu",
+        f"Environment={cpu.DELEGATED}=1",
         f"ExecStart={' '.join(_argument(word) for word in wanted.command)}",
         f"ExecStopPost=-/bin/sh -c {_quoted(MAKE_ROOM)}",
         "KillMode=process",

@@ -386,7 +386,7 @@ class Authenticator(LoggingConfigurable):
 
     def check_allow_config(self) -> list[str]:
         """Return warnings about a configuration that will surprise its author, one text each."""
-        if self.any_allow_config:
+        if self.any_allow_config or self._default_any_allow_config():
             return []
         return [
             "Nobody but the hub's admins may log in: no option allows anybody else. Name people in "

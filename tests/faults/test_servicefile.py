@@ -64,7 +64,7 @@ def test_unit_is_one_that_systemd_takes(tmp_path, name, flag):
     assert code == 0, unit
     facts = settings(unit)
     assert facts["KillMode"] == "process" and facts["Restart"] == "on-failure"
-    assert facts["Delegate"] == "cpu"
+    assert facts["Delegate"] == "cpu" and "Environment=MINIHUB_DELEGATED=1\n" in unit
     shell, flag_c, script = shlex.split(facts["ExecStopPost"])
     assert (shell, flag_c) == ("-/bin/sh", "-c")
     assert script.replace("%%", "%").replace("$$", "$") == servicefile.MAKE_ROOM

@@ -41,6 +41,13 @@ def test_any_allow_config_silences_the_warning(start_hub):
     hub = start_hub({"Authenticator": {"allow_all": False, "any_allow_config": True}})
     assert not may_log_in(hub, "ada")
     assert "may log in" not in hub.text
+    hub.stop()
+    hub = start_hub({"Authenticator": {"allow_all": False, "any_allow_config": False}})
+    assert "Nobody but the hub's admins may log in" in hub.text
+    hub.stop()
+    hub = start_hub({"Authenticator": {"allow_all": True, "any_allow_config": False}})
+    assert may_log_in(hub, "ada")
+    assert "may log in" not in hub.text  # it would not be true
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from minihub import cpu, process
 def _fresh(monkeypatch):
     monkeypatch.setattr(cpu, "_groups", None)
     monkeypatch.setattr(cpu, "_processors", cpu.Processors())
+    monkeypatch.setattr(cpu, "SYSTEMD", Path("/nonexistent"))
+    monkeypatch.delenv(cpu.DELEGATED, raising=False)
 
 
 @pytest.fixture
@@ -40,6 +42,8 @@ def delegated(
     tree, monkeypatch, mark: bytes | None = b"1", marked: Path | None = None
 ) -> cpu.Groups | None:
     """Return the groups of a hub in ``tree``; None where there are none."""
+    if mark is not None:
+        monkeypatch.setattr(cpu, "SYSTEMD", Path("/"))
 
     def getxattr(path: object, name: str) -> bytes:
         if mark is None or name != "trusted.delegate" or path != (marked or tree[1]):
@@ -123,6 +127,15 @@ def test_all_that_is_in_a_delegated_group_makes_room(tree, monkeypatch):
     assert delegated(tree, monkeypatch) is not None
     assert set(inside.values()) == {own / "minihub"}
     assert (own / "cgroup.subtree_control").read_text() == "+cpu"
+
+
+def test_unit_that_systemd_does_not_mark_is_used_if_it_says_so(tree, monkeypatch):
+    """systemd before 251 marks delegated groups so that only root can read it."""
+    monkeypatch.setattr(cpu, "SYSTEMD", Path("/"))
+    assert delegated(tree, monkeypatch, mark=None) is None
+    assert not (tree[1] / "minihub").exists()
+    monkeypatch.setenv(cpu.DELEGATED, "1")
+    assert delegated(tree, monkeypatch, mark=None) is not None
 
 
 def test_hub_that_systemd_puts_into_a_group_below_finds_the_one_above(tree, monkeypatch):
