@@ -39,7 +39,7 @@ _WORDS = re.compile(r"""[^\s'"`;|&()<>=:,]+""")
 _MOST_RULES = 4000
 #: How long, and how much, is remembered of what servers have in common.
 _MEMORY_S = 5.0
-_MOST_REMEMBERED = 256
+_MOST_REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def _remembered(function: Callable[..., Iterator[str]]) -> Callable[..., tuple[s
             if len(known) >= _MOST_REMEMBERED:
                 known.clear()
             value = tuple(function(*args))
-            known[args] = (now, value)
+            if value:  # what is not there may be there soon
+                known[args] = (now, value)
         return value
 
     return answer
@@ -120,8 +121,14 @@ def _system() -> Iterator[str]:
 def _existing(paths: Iterable[str]) -> Iterator[str]:
     """Yield the real path of each that exists."""
     for path in paths:
-        if os.path.isabs(path) and os.path.exists(path):
-            yield os.path.realpath(path)
+        if os.path.isabs(path):
+            yield from _real(path)
+
+
+@_remembered
+def _real(path: str) -> Iterator[str]:
+    if os.path.exists(path):
+        yield os.path.realpath(path)
 
 
 def _is_below(path: str, directory: str) -> bool:
