@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from . import clock, machine, usage
+from . import clock, machine, usage, warmpool
 from .limits import tree_of
 from .server import Server
 
@@ -89,6 +89,7 @@ class Gauges:
         self._place = place
         self._readings: dict[Server, Reading] = {}
         self._machine: Machine | None = None
+        self._warm: warmpool.Summary | None = None
         self._watched_until = 0.0
         self._wanted = threading.Event()
         self._stopping = threading.Event()
@@ -117,6 +118,10 @@ class Gauges:
         """Return what the last look found of the machine; None before it."""
         return self._machine
 
+    def warm(self) -> warmpool.Summary | None:
+        """Return what the last look while somebody watched found of warm starts; None before."""
+        return self._warm
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             began = clock.monotonic()
@@ -140,3 +145,5 @@ class Gauges:
             fresh[server].take(use, now)
         self._readings = fresh
         self._machine = Machine(**machine.totals(self._place))
+        if clock.monotonic() < self._watched_until:
+            self._warm = warmpool.summary()

@@ -99,7 +99,8 @@ class LocalProcessSpawner(Spawner):
     warm_preload = List(
         Unicode(),
         help="Modules that such a process imports besides those that a start imports, such as "
-        "numpy. One that starts threads, opens files or reads the environment keeps all cold.",
+        "those of an extension. One that starts threads, opens files or reads what differs between "
+        "users is left out.",
     ).tag(config=True)
     warm_mem_limit = ByteSpecification(
         512 * 1024**2,

@@ -29,12 +29,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import clock, process, warmparent
 from .errors import SpawnError
-from .warmplan import NotWarm, Plan, find_command, signature, stand_in
+from .warmplan import Learned, NotWarm, Plan, find_command, signature, stand_in
 
 log = logging.getLogger("minihub.warm")
 
@@ -174,8 +175,8 @@ class Preparation:
                 os.killpg(self._popen.pid, number)
 
 
-def learn(plan: Plan, directory: Path, preparation: Preparation | None = None) -> list[str]:
-    """Return the modules that a start of the command imports, by a throw-away start.
+def learn(plan: Plan, directory: Path, preparation: Preparation | None = None) -> Learned:
+    """Return what a start of the command imports, by a throw-away start.
 
     Raises NotWarm. It runs with the least priority and leaves nothing behind.
     """
@@ -227,7 +228,7 @@ def learn(plan: Plan, directory: Path, preparation: Preparation | None = None) -
         found = _read(place)
     if "modules" not in found:
         raise NotWarm(f"{found.get('problem')}; see {directory / 'learn.log'}")
-    return found["modules"]
+    return Learned(**{one.name: found[one.name] for one in fields(Learned) if one.name in found})
 
 
 def _wait(popen: subprocess.Popen[bytes], timeout_s: float, preparation: Preparation) -> None:
@@ -247,10 +248,15 @@ def _wait(popen: subprocess.Popen[bytes], timeout_s: float, preparation: Prepara
 class WarmParent:
     """A process that forks servers, from :meth:`start` until :meth:`stop`."""
 
-    def __init__(self, plan: Plan, modules: Sequence[str], directory: Path) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        learned: Learned,
+        directory: Path,
+    ) -> None:
         """``directory`` is private to the hub; the parent's log and directory lie there."""
         self.plan = plan
-        self.modules = list(modules)
+        self.learned = learned
         self.directory = directory
         self.token = f"minihub-stand-in-{secrets.token_hex(8)}"
         self.cwd = directory / self.token
@@ -280,14 +286,15 @@ class WarmParent:
         """Start it and wait until it is warm. Raises NotWarm; nothing is left then."""
         self._preparation = preparation or Preparation()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control = ours
+        self._control, learned = ours, self.learned
         process.private_directory(self.cwd)
         setup = {
             "command": self.plan.command.argv,
             "env": self.env,
             "token": self.token,
-            "modules": self.modules,
-            "extra": list(self.plan.preload),
+            "modules": [name for name in learned.modules if name not in learned.left_out],
+            "extra": [name for name in self.plan.preload if name not in learned.left_out],
+            "patterns": learned.patterns,
         }
         path = self.directory / "parent.log"
         process.rotate(path, 10 * 1024**2)

@@ -6,7 +6,8 @@ is only a few answers, until its server answers; then it is asked which modules 
 Rules of this file: the standard library only, Python 3.8 and newer, and nothing of minihub to
 import; run by the interpreter of the users' environment, as :mod:`minihub.warmparent` is. The
 description is JSON in the file whose descriptor is its second argument, and the answer
-replaces it there: ``{"modules": [names in the order of their import]}`` or ``{"problem": text}``.
+replaces it there: ``{"modules": [names in the order of their import], "patterns": [[regular
+expression, flags]], "path": [sys.path], "files": [of modules]}`` or ``{"problem": text}``.
 
 Threads: in the process that plays the hub one; in the command's a second, which waits and answers.
 """
@@ -15,6 +16,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
 import select
 import signal
 import socket
@@ -23,6 +26,9 @@ import threading
 import time
 from typing import Any
 
+#: How large a file, such as its log, the throw-away start can make: one that fails in a loop must
+#: not fill the disk.
+MOST_BYTES = 64 * 2**20
 #: What is asked of the server once it answers, so that what it imports late is learned too.
 PAGES = ("lab", "api/contents", "api/kernelspecs", "api/sessions", "api/terminals", "api/me")
 
@@ -30,13 +36,26 @@ PAGES = ("lab", "api/contents", "api/kernelspecs", "api/sessions", "api/terminal
 def told(names: int, ask: int) -> None:
     """In the command's process: wait to be asked, then write the names of its modules."""
     os.read(ask, 1)
-    found = []
+    found, files = [], set()
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         if spec is not None and getattr(spec, "name", None) == name:
             found.append(name)
+            if isinstance(spec.origin, str) and spec.has_location:
+                files.add(os.path.abspath(spec.origin))
+    answer_ = {"modules": found, "patterns": patterns(), "path": sys.path, "files": sorted(files)}
     with open(names, "wb") as pipe:
-        pipe.write(json.dumps(found).encode())
+        pipe.write(json.dumps(answer_).encode())
+
+
+def patterns() -> list[list[Any]]:
+    """Return the regular expressions that were used lately, each with its flags."""
+    found = []
+    for key in list(getattr(re, "_cache", ())):
+        kind, text, flags = key[:3]
+        if kind is str and isinstance(text, str) and os.environ["HOME"] not in text:
+            found.append([text, int(flags)])
+    return found
 
 
 def run_command(setup: dict[str, Any], port: int, names: int, ask: int) -> None:
@@ -48,6 +67,9 @@ def run_command(setup: dict[str, Any], port: int, names: int, ask: int) -> None:
         os.environ[key] = value.replace("http://learn-hub", here)
     os.chdir(setup["env"]["HOME"])
     os.nice(19)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    bounded = hard in (resource.RLIM_INFINITY, -1) or hard > MOST_BYTES
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES if bounded else hard, hard))
     sys.argv[:] = [script] + setup["args"]
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         sys.path[0] = os.path.dirname(script)
@@ -149,7 +171,7 @@ def learn(setup: dict[str, Any]) -> dict[str, Any]:
         while select.select([names], [], [], max(0.0, deadline - time.monotonic()))[0]:
             piece = os.read(names, 65536)
             if not piece:
-                return {"modules": json.loads(b"".join(pieces))}
+                return json.loads(b"".join(pieces))
             pieces.append(piece)
         return {"problem": "its throw-away start did not tell its modules"}
     finally:

@@ -67,16 +67,45 @@ def look_like(setup: dict[str, Any]) -> dict[bytes, bytes]:
     }
 
 
-def preload(names: list[str]) -> list[str]:
-    """Import these modules in this order; return those that cannot be, with the reason."""
-    failed = []
-    for name in names:
-        if name not in sys.modules:
+class Preload:
+    """Imports modules, and knows afterwards which to leave out for a parent that is fit."""
+
+    def __init__(self, audit: Any) -> None:
+        self.audit = audit
+        #: Modules that cannot be imported, each with the reason.
+        self.failed: dict[str, str] = {}
+        #: What is wrong, as sentences, each with the modules to leave out because of it.
+        self.problems: dict[str, set[str]] = {}
+        #: With which of the modules that were named each module came.
+        self._came_with: dict[str, str] = {}
+
+    def take(self, names: list[str]) -> None:
+        """Import these modules in this order."""
+        for name in names:
+            if name in sys.modules:
+                continue
+            before = set(sys.modules)
             try:
                 importlib.import_module(name)
             except BaseException as error:  # somebody else's code; a start will tell
-                failed.append(f"{name}: {type(error).__name__}: {error}")
-    return failed
+                self.failed[name] = f"{type(error).__name__}: {error}"
+            for module in set(sys.modules) - before:
+                self._came_with[module] = name
+            for problem in self.audit.state():
+                self.problems.setdefault(problem, {name})
+
+    def blame(self, module: str, problem: str) -> None:
+        """Note that something is wrong because of this module, "" for one that is not known."""
+        while module and module not in self._came_with:
+            module = module.rpartition(".")[0]
+        names = {module, self._came_with[module]} if module else set()
+        self.problems.setdefault(problem, set()).update(names)
+
+    def leave_out(self) -> list[str]:
+        """Return the modules without which another try is worth while; empty for none."""
+        if not all(self.problems.values()):
+            return []
+        return sorted(set().union(*self.problems.values()))
 
 
 def stamp(path: str) -> int:
@@ -152,7 +181,10 @@ def become_other(setup: dict[str, Any]) -> None:
 
 
 def prove(stale: Any, setup: dict[str, Any], pid: int, since: float) -> list[str]:
-    """Return what a copy of this process still holds of it, found out in one that ends then."""
+    """Return where a copy of this process still holds what is the parent's own.
+
+    Found out in a copy that ends then. Raises OSError.
+    """
     until = time.time()
     reader, writer = os.pipe()
     copy = os.fork()
@@ -174,8 +206,8 @@ def prove(stale: Any, setup: dict[str, Any], pid: int, since: float) -> list[str
         text = pipe.read()
     _pid, status = os.waitpid(copy, 0)
     if status:
-        return [f"its copy failed (status {status})"]
-    return [f"{place} stays" for place in json.loads(text)]
+        raise OSError(f"its copy failed (status {status})")
+    return json.loads(text)
 
 
 def get_warm(setup: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
@@ -190,25 +222,37 @@ def get_warm(setup: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     began = time.time()
     audit = stale.Audit()
     audit.begin()
-    failed = preload(setup["modules"])
-    missing = preload(setup["extra"])
+    preload = Preload(audit)
+    preload.take(setup["modules"])
+    skipped = [f"{name}: {reason}" for name, reason in preload.failed.items()]
+    preload.failed.clear()
+    preload.take(setup["extra"])
     audit.end()
-    child.ready.make()
-    problems = [f"{one} cannot be imported" for one in missing]
-    problems += audit.problems()
+    child.ready.make(setup["patterns"])
+    for name, reason in preload.failed.items():
+        preload.problems[f"{name}: {reason} cannot be imported"] = {name}
+    for module, problem in audit.deeds():
+        preload.blame(module, problem)
+    for problem in audit.state():
+        preload.blame("", problem)
     gc.collect()
     stale.find_generators()
     files = files_read()
     changed = have_changed(before, files, began)
-    if not problems and not changed:
-        problems += prove(stale, setup, os.getpid(), began)
+    if not preload.problems and not changed:
+        try:
+            for place in prove(stale, setup, os.getpid(), began):
+                preload.blame(place.partition(":")[0], f"{place} stays")
+        except OSError as error:
+            preload.blame("", str(error))
     usage = resource.getrusage(resource.RUSAGE_SELF)
     site = sys.modules.get("site")
     startup = startup_code()
     report = {
-        "problems": problems,
+        "problems": list(preload.problems),
+        "leave_out": preload.leave_out(),
         "changed": changed,
-        "skipped": failed,
+        "skipped": skipped,
         "modules": len(sys.modules),
         "reads": audit.reads(),
         "files": files,

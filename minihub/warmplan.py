@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,21 @@ class Plan:
     preload: tuple[str, ...] = ()
     #: Most memory the parent may use, in bytes.
     mem_limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a throw-away start of a command, and getting warm, have shown of it; kept as JSON."""
+
+    #: Names in the order of their import.
+    modules: Sequence[str]
+    #: Regular expressions that a start compiles, each with its flags.
+    patterns: Sequence[tuple[str, int]] = ()
+    #: Where modules are looked for, and the files that some came from.
+    path: Sequence[str] = ()
+    files: Sequence[str] = ()
+    #: Modules that a parent must not import: each server does that by itself.
+    left_out: Sequence[str] = ()
 
 
 def stand_in(name: str, token: str) -> str:

@@ -24,7 +24,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from typing import Any
 from . import clock, machine, process, warmparent
 from .errors import SpawnError
 from .warm import PATIENCE_S, Preparation, WarmParent, is_possible, learn, shared_bytes
-from .warmplan import Command, NotWarm, Plan, signature
+from .warmplan import Command, Learned, NotWarm, Plan, signature
 
 log = logging.getLogger("minihub.warm")
 
@@ -46,6 +46,8 @@ LIFETIME_S = 86400.0
 PAUSES_S = (30.0, 300.0, 3600.0)
 #: After how many servers that ended before they answered a command is no longer kept warm.
 LAST_STRAW = 2
+#: How often a parent is made anew without the modules that made the one before unfit.
+MOST_TRIES = 6
 #: How many commands are kept warm at once.
 MOST_PARENTS = 3
 #: How much memory must be free before a parent is made, besides what it may use.
@@ -72,6 +74,23 @@ class WarmState:
     saved_bytes: int
     warm_starts: int
     cold_starts: int
+    #: Modules that the parent must not import; each server does that by itself.
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that is kept warm, for pages and for whoever wants one line of it."""
+
+    #: ``warm`` when servers start warm, ``warming`` when they soon will, else ``cold``.
+    state: str
+    #: Why it is cold, or is getting warm again; "" when there is nothing to say.
+    reason: str
+    #: Processes that servers are forked from, the servers that share memory with them, and how much
+    #: less all that is than if each server had its own.
+    parents: int
+    servers: int
+    saved_bytes: int
 
 
 @dataclass
@@ -330,9 +349,19 @@ class Pool:
             if free < SPARE_BYTES + (plan.mem_limit or 0):
                 self._put_off(entry, "too little memory is free")
                 return
-            modules, is_new = self._modules(plan, preparation)
-            parent = WarmParent(plan, modules, self.directory)
-            parent.start(preparation)
+            known = self._known(plan)
+            learned = known or learn(plan, self.directory, preparation)
+            for tries_left in reversed(range(MOST_TRIES)):
+                parent = WarmParent(plan, learned, self.directory)
+                try:
+                    parent.start(preparation)
+                    break
+                except NotWarm as error:
+                    more = set(parent.report.get("leave_out", ())) - set(learned.left_out)
+                    if not more or not tries_left:
+                        raise
+                    learned = replace(learned, left_out=sorted({*learned.left_out, *more}))
+                    _tell_left_out(plan, more, str(error))
         except (NotWarm, SpawnError, OSError) as error:
             self._failed(entry, parent, str(error))
             return
@@ -345,8 +374,8 @@ class Pool:
             entry.parent, entry.since, entry.reason = parent, clock.utcnow(), ""
             entry.watched, entry.failures = watched, 0
         entry.seen = self._snapshot(entry)
-        if is_new:
-            self._keep(plan, modules, entry.seen, watched)
+        if learned is not known:
+            self._keep(plan, learned, entry.seen, watched)
         if self._stopping:
             parent.stop()
         log.info(
@@ -375,17 +404,17 @@ class Pool:
         text = json.dumps([plan.command.argv, sorted(plan.env.items()), plan.args])
         return self.directory / f"learned-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
-    def _modules(self, plan: Plan, preparation: Preparation) -> tuple[list[str], bool]:
-        """Return what a start imports, and whether that was learned just now. Raises NotWarm."""
+    def _known(self, plan: Plan) -> Learned | None:
+        """Return what was learned of this plan; None when nothing was, or files have changed."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(self._place(plan).read_text())
             entry = _Entry(plan, watched=tuple(known["watched"]))
             if self._snapshot(entry) == known["seen"]:
-                return known["modules"], False
-        return learn(plan, self.directory, preparation), True
+                return Learned(**known["learned"])
+        return None
 
-    def _keep(self, plan: Plan, modules: list[str], seen: Any, watched: Sequence[str]) -> None:
-        text = json.dumps({"seen": seen, "watched": list(watched), "modules": modules})
+    def _keep(self, plan: Plan, learned: Learned, seen: Any, watched: Sequence[str]) -> None:
+        text = json.dumps({"seen": seen, "watched": watched, "learned": asdict(learned)})
         place = self._place(plan)
         for old in self.directory.glob("learned-*.json"):
             if old != place and clock.utcnow().timestamp() - old.stat().st_mtime > 30 * 86400:
@@ -398,6 +427,13 @@ def _state(entry: _Entry) -> str:
     if entry.parent is not None:
         return "warm"
     return "cold" if entry.next_try is None or entry.failures else "warming"
+
+
+def _tell_left_out(plan: Plan, modules: set[str], reason: str) -> None:
+    """Log which modules a parent is made without; loudly when the configuration names one."""
+    level = logging.WARNING if modules & set(plan.preload) else logging.INFO
+    names = ", ".join(sorted(modules))
+    log.log(level, "%s gets warm without %s: %s", plan.command.script, names, reason)
 
 
 def _describe(entry: _Entry) -> WarmState:
@@ -423,6 +459,7 @@ def _describe(entry: _Entry) -> WarmState:
         pid=parent.pid,
         since=entry.since,
         modules=parent.report["modules"],
+        left_out=tuple(parent.learned.left_out),
         memory_bytes=parent.memory_bytes(),
         servers=len(running),
         saved_bytes=max(0, sum(map(shared_bytes, running)) - shared_bytes(parent.pid, own=True)),
@@ -441,13 +478,17 @@ def noted(directory: Path) -> list[dict[str, str]]:
 # -- the hub's ----------------------------------------------------------------------------
 
 _pool: Pool | None = None
+#: Why servers start cold where no command is to be kept warm.
+_why_cold = ""
 
 
 @contextlib.contextmanager
 def kept(directory: Path) -> Any:
     """Let servers of this process start warm, as long as this lasts."""
     global _pool
+    note_cold("")
     if not is_possible():
+        note_cold("this system cannot fork a process that has imported things")
         yield None
         return
     _pool = Pool(directory)
@@ -469,6 +510,31 @@ def cold_start() -> Any:
     return _pool.cold_start() if _pool is not None else contextlib.nullcontext()
 
 
+def note_cold(reason: str) -> None:
+    """Remember why servers of this hub start cold, for :func:`summary`."""
+    global _why_cold
+    _why_cold = reason
+
+
 def states() -> list[WarmState]:
-    """Return what is known of every command that is kept warm, or was to be."""
+    """Return what is known of every command that is kept warm, or was to be.
+
+    Empty when none was asked for: :func:`summary` says why. Reads the memory maps of all servers
+    that started warm, some milliseconds for each: nothing for a thread that answers requests.
+    """
     return _pool.states() if _pool is not None else []
+
+
+def summary() -> Summary:
+    """Return all of :func:`states` in one; as slow as that."""
+    found = states()
+    if not found:
+        return Summary("cold", _why_cold, 0, 0, 0)
+    first = min(found, key=lambda one: ("warm", "warming", "cold").index(one.state))
+    return Summary(
+        state=first.state,
+        reason=first.reason,
+        parents=sum(one.pid > 0 for one in found),
+        servers=sum(one.servers for one in found),
+        saved_bytes=sum(one.saved_bytes for one in found),
+    )

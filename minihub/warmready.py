@@ -20,6 +20,7 @@ seeds its generators anew.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any
 
@@ -30,8 +31,20 @@ CONTEXT_VARIABLES = ("SSLKEYLOGFILE",)
 _contexts: dict[str, tuple[tuple, Any]] = {}
 
 
-def make() -> None:
-    """In the parent, after its imports: make what its copies would."""
+def make(patterns: Any = ()) -> None:
+    """In the parent, after its imports: make what its copies would.
+
+    ``patterns`` are regular expressions with their flags: ``re`` remembers those it has compiled.
+    """
+    for pattern, flags in patterns:
+        try:
+            re.compile(pattern, flags)
+        except (re.error, ValueError, TypeError):  # flags of another version
+            pass
+    _make_context()
+
+
+def _make_context() -> None:
     ssl, certifi = sys.modules.get("ssl"), sys.modules.get("certifi")
     if ssl is None or certifi is None or "httpx" not in sys.modules:
         return

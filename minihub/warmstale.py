@@ -169,8 +169,14 @@ READ_AGAIN: dict[str, tuple[str, ...]] = {
     "jupyterlab.labapp": ("HOME",),
 }
 
-#: Modules that may take random bytes while they are imported.
-RANDOM_AGAIN = ("multiprocessing.process", "jupyter_client.session")
+#: Modules that may take random bytes while they are imported. numpy's generator is made by compiled
+#: code, on behalf of whichever module comes first.
+RANDOM_AGAIN = (
+    "multiprocessing.process",
+    "jupyter_client.session",
+    "numpy.random",
+    "numpy.random._pickle",
+)
 
 #: Modules that may run a program while they are imported: what it says is the same for everybody.
 MAY_RUN = ("jupyterlab.labapp", "jupyterlab.commands")
@@ -286,19 +292,24 @@ class Audit:
                 found.setdefault(name, []).append(module)
         return found
 
-    def problems(self) -> list[str]:
-        """Return why nothing may be forked from this process, as sentences."""
+    def deeds(self) -> list[tuple[str, str]]:
+        """Return what modules did that nothing may be forked after: (module, sentence)."""
         found = []
         for module, name in sorted(self.programs):
             if module not in MAY_RUN:
-                found.append(f"{module or 'it'} runs a program ({name})")
+                found.append((module, f"{module or 'it'} runs a program ({name})"))
         for module in sorted(self.random):
             if module not in RANDOM_AGAIN:
-                found.append(f"{module or 'it'} takes random bytes")
+                found.append((module, f"{module or 'it'} takes random bytes"))
         for module, name in sorted(_writes):
-            found.append(f"{module or 'it'} changes the variable {name}")
+            found.append((module, f"{module or 'it'} changes the variable {name}"))
         for module in self.reads().get("*", ()):
-            found.append(f"{module or 'it'} reads all variables")
+            found.append((module, f"{module or 'it'} reads all variables"))
+        return found
+
+    def state(self) -> list[str]:
+        """Return what this process is like now that nothing may be forked from, as sentences."""
+        found = []
         if faulthandler.is_enabled():
             found.append("Python's fault handler is on")
         threads = len(os.listdir("/proc/self/task"))

@@ -71,16 +71,21 @@ def plan_of(spawner: Any) -> Plan:
 def prepare(spawner: Any) -> None:
     """Begin to get a parent warm for servers like this one, where they may start warm."""
     pool = warmpool.pool()
-    if pool is None or spawner.warm == "off":
+    if pool is None:
+        return
+    if spawner.warm == "off":
+        warmpool.note_cold("LocalProcessSpawner.warm is off")
         return
     if not may_be_warm(spawner):
         level = logging.WARNING if spawner.warm == "on" else logging.INFO
         spawner.log.log(level, "Servers start cold: %s", ROOT_IS_COLD)
+        warmpool.note_cold(ROOT_IS_COLD)
         return
     try:
         pool.ask_for(plan_of(spawner))
     except NotWarm as reason:
         spawner.log.log(_level(spawner), "Servers start cold: %s", reason)
+        warmpool.note_cold(str(reason))
 
 
 def may_be_warm(spawner: Any) -> bool:

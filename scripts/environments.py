@@ -35,6 +35,8 @@ OLD = (
 )
 #: Asks for packages by versions that no longer install, so none are installed for its sake.
 OLD_HUB = "jupyterhub==0.8.0"
+#: What makes random numbers by compiled code.
+NUMPY = ("numpy>=1.26,<3",)
 #: The proxy that the built-in one stands in for, a program of node's.
 CHP = "configurable-http-proxy@5.3.0"
 #: What the browser tests look for barriers with.
@@ -99,6 +101,11 @@ def ensure_lab() -> Path:
 def ensure_old() -> Path:
     """Return the ``bin`` directory of an environment with JupyterHub 0.8.0's server."""
     return ensure("old", OLD, python=public_python(), alone=OLD_HUB)
+
+
+def ensure_numpy() -> Path:
+    """Return the ``bin`` directory of an environment with numpy."""
+    return ensure("numpy", NUMPY, python=public_python())
 
 
 def ensure_chp() -> Path:

@@ -45,12 +45,14 @@ def main() -> int:
     tools = environments.ensure("test", python=environments.public_python(), extra="test")
     lab = environments.ensure_lab()
     old = environments.ensure_old()
+    numpy = environments.ensure_numpy()
     chp = environments.ensure_chp()
     python = str(tools / "python")
     environment = os.environ | {
         "MINIHUB_TEST_LAB_BIN": str(lab),
         "MINIHUB_TEST_CHP": str(chp),
         "MINIHUB_TEST_OLD_BIN": str(old),
+        "MINIHUB_TEST_NUMPY_BIN": str(numpy),
         "MINIHUB_PYZ": str(PYZ),
     }
     # Waiting is most of what the tests do: more at once than there are cores. A file stays with

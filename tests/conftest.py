@@ -54,6 +54,15 @@ def old_bin() -> Path:
 
 
 @pytest.fixture(scope="session")
+def numpy_bin() -> Path:
+    """Where a Python with numpy is: ``$MINIHUB_TEST_NUMPY_BIN``, or .venv-numpy."""
+    place = Path(os.environ.get("MINIHUB_TEST_NUMPY_BIN", ROOT / ".venv-numpy" / "bin"))
+    if not (place / "python").exists():
+        pytest.skip(f"no numpy at {place}; scripts/test.py installs one")
+    return place
+
+
+@pytest.fixture(scope="session")
 def chp() -> Path:
     """The node program configurable-http-proxy: in ``$MINIHUB_TEST_CHP``, or in .cache/chp."""
     made = ROOT / ".cache" / "chp" / "node_modules" / ".bin"

@@ -390,12 +390,12 @@ class Browser(requests.Session):
             limit -= 1
         return response
 
-    def start_server(self, name: str, timeout_s: float = 20.0) -> None:
+    def start_server(self, name: str, timeout_s: float = 60.0) -> None:
         """Start the user's server from its page and wait until it runs."""
         self.get(f"/hub/spawn/{name}")
         self.wait_server(name, timeout_s)
 
-    def wait_server(self, name: str, timeout_s: float = 20.0) -> None:
+    def wait_server(self, name: str, timeout_s: float = 60.0) -> None:
         deadline = time.monotonic() + timeout_s
         while True:
             response = self.get(f"/hub/spawn-pending/{name}")

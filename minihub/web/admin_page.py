@@ -164,6 +164,20 @@ def machine_facts(ctx: Context) -> dict[str, Any]:
     }
 
 
+def warm_facts(ctx: Context) -> dict[str, Any]:
+    """Return what is known of warm starts as the page shows it; empty before the first look."""
+    found = ctx.site.gauges.warm()
+    if found is None:
+        return {}
+    return {
+        "state": found.state,
+        "reason": found.reason,
+        "parents": found.parents,
+        "servers": found.servers,
+        "saved": size(found.saved_bytes) if found.saved_bytes else "",
+    }
+
+
 @routes.add("GET", "admin", access=Access.PAGE, scopes=("admin-ui",))
 def admin(ctx: Context) -> Any:
     """Show one page of users with their servers."""
@@ -203,6 +217,7 @@ def admin(ctx: Context) -> Any:
         found_users=count,
         running_servers=len(hub.active_servers()),
         machine=machine_facts(ctx),
+        warm=warm_facts(ctx),
         search=search,
         shown=shown,
         sort=sort,

@@ -134,6 +134,7 @@ DEFAULTS: dict[str, Any] = {
     "found_users": 0,  # how many the search found
     "running_servers": None,
     "machine": {},  # cpus, cpu_percent, memory_used, memory_total, memory_percent, disk_...
+    "warm": {},  # state: warm, warming or cold; reason, parents, servers, saved
     "search": None,  # the text searched for; None hides the field
     "shown": "all",  # all, running or admins
     "show_urls": {},

@@ -317,7 +317,7 @@ PROOFS = {
     "LocalProcessSpawner.warm": "tests/live/test_warm.py"
     "::test_warm_decides_whether_servers_start_warm",
     "LocalProcessSpawner.warm_preload": "tests/live/test_warm.py"
-    "::test_warm_preload_adds_modules_and_an_unfit_one_keeps_all_cold",
+    "::test_warm_preload_adds_modules_and_leaves_out_an_unfit_one",
     "LocalProcessSpawner.warm_mem_limit": "tests/live/test_warm.py"
     "::test_warm_mem_limit_bounds_the_memory_of_the_parent",
     "SimpleLocalProcessSpawner.home_dir_template": "tests/live/test_options_spawner.py"

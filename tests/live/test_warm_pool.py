@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -19,6 +20,9 @@ OWN = tuple(
     JUPYTERHUB_CLIENT_ID JUPYTERHUB_OAUTH_ACCESS_SCOPES JUPYTERHUB_OAUTH_CALLBACK_URL
     JUPYTERHUB_SERVICE_PREFIX JUPYTERHUB_SERVICE_URL JUPYTERHUB_USER USER""".split()
 )
+
+
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
@@ -68,7 +72,7 @@ def state():
 
 
 def wait_warm():
-    return until(lambda: state().state == "warm" and state(), 60)
+    return until(lambda: state().state == "warm" and state(), 240)
 
 
 def test_state_tells_what_there_is_and_what_it_saves(pool, plan, start):
@@ -93,7 +97,7 @@ def test_parent_is_renewed_every_day_without_a_cold_start(pool, start, monkeypat
     old = wait_warm().pid
     one = start()
     monkeypatch.setattr(warmpool, "LIFETIME_S", 0.0)
-    until(lambda: state().pid not in (0, old), 60)
+    until(lambda: state().pid not in (0, old), 240)
     monkeypatch.undo()
     other = start()
     assert psutil.Process(one.identity.pid).ppid() == old
@@ -118,6 +122,54 @@ def test_servers_that_end_at_once_make_a_program_cold_until_it_changes(pool, pla
     script.write_text(script.read_text() + "\n")
     wait_warm()
     assert start().poll() is None
+
+
+def test_unfit_module_is_left_out_with_those_that_import_it(plan, tmp_path, caplog):
+    """The rest is warm; what was found out is remembered; each server imports the module itself."""
+    lib = tmp_path / "lib"
+    lib.mkdir()
+    (lib / "copies.py").write_text("import os\nall = dict(os.environ)\n")
+    (lib / "between.py").write_text("from copies import all\n")
+    (lib / "outer.py").write_text("import between, fit\n")
+    (lib / "fit.py").write_text("")
+    (lib / "keeps.py").write_text("import os\nhome = os.path.expanduser('~/x')\n")
+    (lib / "opens.py").write_text("file = open('/etc/passwd')\n")
+    script = tmp_path / "bin" / "small-server"
+    words = "from between import all\nimport keeps\nprint(all['HOME'], keeps.home)\n"
+    head, mark, rest = script.read_text().partition("import json\n")
+    script.write_text(head + words + mark + rest)
+    env = plan.env | {"PYTHONPATH": str(lib)}
+    names = ("fit", "outer", "keeps", "opens", "no_such_module")
+    plan = replace(plan, env=env, preload=names)
+    expected = ("between", "copies", "keeps", "no_such_module", "opens", "outer")
+    for again in (False, True):
+        caplog.clear()
+        with warmpool.kept(tmp_path / "warm") as pool, caplog.at_level("INFO", "minihub.warm"):
+            pool.ask_for(plan)
+            assert wait_warm().left_out == expected
+            log = tmp_path / "logs" / "it.log"
+            one = pool.start_server(
+                plan,
+                [str(script)],
+                env=env | {name: "[]" for name in OWN} | {"HOME": "/a", "FAKE_MODE": "exit"},
+                cwd=tmp_path,
+                log_path=log,
+                launch=process.LaunchSpec(),
+                timeout_s=20,
+            )
+            until(lambda one=one: one.poll() is not None)
+            assert "/a /a/x" in log.read_text()
+        assert ("gets warm without" in caplog.text) is not again, caplog.text
+
+
+def test_throw_away_start_cannot_fill_the_disk_with_its_log(plan, tmp_path):
+    script = tmp_path / "bin" / "small-server"
+    script.write_text(f"#!{sys.executable}\nwhile True:\n    print('x' * 2**20, flush=True)\n")
+    directory = process.private_directory(tmp_path / "warm")
+    for _ in range(2):
+        with pytest.raises(NotWarm, match="its throw-away start ended"):
+            warm.learn(plan, directory)
+        assert 2**20 < (directory / "learn.log").stat().st_size < 2**27
 
 
 def test_people_who_start_cold_go_first(pool, plan, start, monkeypatch):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import psutil
 import pytest
 
 from minihub import process, warm
-from minihub.warm import NotWarm, Plan, WarmParent
+from minihub.warm import Learned, NotWarm, Plan, WarmParent
 
 PROBE = Path(__file__).with_name("warm_probe.py")
 PATH = f"{os.path.dirname(sys.executable)}:/usr/bin:/bin"
@@ -56,7 +55,7 @@ def new_parent(tmp_path):
         command = warm.find_command(str(script), PATH)
         plan = Plan(command, env=env, own_names=own, **kwargs)
         directory = process.private_directory(tmp_path / "warm")
-        parents.append(WarmParent(plan, modules, directory))
+        parents.append(WarmParent(plan, Learned(modules), directory))
         if start:
             parents[-1].start()
         return parents[-1]
@@ -215,6 +214,16 @@ def test_two_servers_have_nothing_of_each_other(program, new_parent, start, tmp_
     assert ada["#hash"] == eve["#hash"]
 
 
+def test_numpy_gives_each_server_other_numbers(program, new_parent, start, numpy_bin):
+    script = program(python=numpy_bin / "python")
+    env = {"OPENBLAS_NUM_THREADS": "1"}  # else it starts threads when it is imported
+    modules = (*MODULES, "numpy", "numpy.random")
+    parent = new_parent(script, modules=modules, env=COMMON | env)
+    ada, eve = (start(script, parent=parent, user=user, env=env) for user in ("ada", "eve"))
+    assert ada["#numpy"] != eve["#numpy"]
+    assert "numpy.random" not in start(script, env=env)["#modules"]  # it came with the parent
+
+
 def test_descriptors_of_the_parent_and_of_other_servers_are_closed(program, new_parent, start):
     script = program()
     parent = new_parent(script)
@@ -338,6 +347,20 @@ def test_changed_package_and_changed_program_are_noticed(program, new_parent, tm
     assert not outdated(lambda: (tmp_path / "elsewhere").mkdir())
 
 
+def test_packages_that_change_while_they_are_imported_make_a_parent_unfit(
+    program, new_parent, tmp_path
+):
+    lib = tmp_path / "lib"
+    lib.mkdir()
+    (lib / "planted.py").write_text(f"open({str(lib / 'new.py')!r}, 'w').close()\n")
+    env = COMMON | {"PYTHONPATH": str(lib)}
+    parent = new_parent(program(), modules=["planted"], env=env, start=False)
+    with pytest.raises(NotWarm, match="its files have changed meanwhile"):
+        parent.start()
+    again = new_parent(program(), modules=["planted"], env=env)  # it is there by now
+    assert again.is_alive()
+
+
 def test_more_memory_than_allowed_keeps_a_command_cold(program, new_parent):
     parent = new_parent(program(), start=False, mem_limit=2**20)
     with pytest.raises(NotWarm, match="more than LocalProcessSpawner.warm_mem_limit"):
@@ -452,7 +475,8 @@ import os, sys
 from pathlib import Path
 from minihub import process, warm
 plan = warm.Plan(warm.find_command({str(program())!r}, {PATH!r}), env={COMMON!r}, own_names={OWN!r})
-parent = warm.WarmParent(plan, ["json"], process.private_directory(Path({str(tmp_path / "w")!r})))
+learned = warm.Learned(["json"])
+parent = warm.WarmParent(plan, learned, process.private_directory(Path({str(tmp_path / "w")!r})))
 parent.start()
 print(parent.pid, flush=True)
 os.kill(os.getpid(), 9)
@@ -475,49 +499,6 @@ def test_step_that_fails_leaves_no_process(program, new_parent, start):
     assert parent.running() == [] or not psutil.pid_exists(parent.running()[0])
 
 
-# -- which programs there can be parents of --------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("#!/bin/sh\nexec python3\n", "is no Python program"),
-        ("\x7fELF", "is no Python program"),
-        ("#!/usr/bin/perl\n", "is no Python program"),
-        ("#!/usr/bin/python3 -s -E\n", "unusual"),
-        ("#!/usr/bin/python3 script\n", "unusual"),
-    ],
-)
-def test_program_that_is_no_python_program_is_refused(text, reason, tmp_path):
-    file = tmp_path / "program"
-    file.write_text(text)
-    file.chmod(0o755)
-    with pytest.raises(NotWarm, match=reason):
-        warm.find_command(str(file), PATH)
-
-
-def test_interpreter_is_found_in_every_form_that_installers_write(tmp_path):
-    file = tmp_path / "program"
-    python = shutil.which("python3", path="/usr/bin:/bin")
-
-    def command(text):
-        file.write_text(text)
-        file.chmod(0o755)
-        found = warm.find_command("program", f"{tmp_path}:/usr/bin:/bin")
-        assert found.script == str(file)
-        return [found.interpreter, *found.flags]
-
-    assert command("#!/opt/x/bin/python3.11\n") == ["/opt/x/bin/python3.11"]
-    assert command("#!/opt/x/bin/python -sE\n") == ["/opt/x/bin/python", "-sE"]
-    assert command("#!/usr/bin/env python3\n") == [python]
-    long = "#!/bin/sh\n'''exec' /very/long/python3 \"$0\" \"$@\"\n' '''\n"
-    assert command(long) == ["/very/long/python3"]
-    spaced = "#!/bin/sh\n'''exec' \"/with space/python3\" -I \"$0\" \"$@\"\n' '''\n"
-    assert command(spaced) == ["/with space/python3", "-I"]
-    with pytest.raises(NotWarm, match="no file with an absolute path"):
-        warm.find_command("no-such-program", PATH)
-
-
 # -- JupyterLab ------------------------------------------------------------------------------
 
 #: Values that are another one in every process: ids, addresses, and what must never be the same.
@@ -535,7 +516,7 @@ def lab_modules(lab_bin, tmp_path_factory):
     env = COMMON | {"PATH": f"{lab_bin}:/usr/bin:/bin"}
     command = warm.find_command("jupyterhub-singleuser", env["PATH"])
     plan = Plan(command, args=("--allow-root",), env=env)
-    modules = warm.learn(plan, place)
+    modules = warm.learn(plan, place).modules
     assert not [name for name in os.listdir(place) if name != "learn.log"]
     assert {"jupyterlab.labapp", "jupyterhub.singleuser.extension", "zmq"} <= set(modules)
     (place / "modules.json").write_text(json.dumps(modules))
