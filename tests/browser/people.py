@@ -12,6 +12,7 @@ import functools
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -137,6 +138,33 @@ class Person:
         page.keyboard.press("Shift+Enter")
         output = page.locator(".jp-Notebook .jp-OutputArea-output").first
         expect(output).to_have_text(answer, timeout=LAB_TIMEOUT_MS)
+
+    def run_terminal(self, name: str, line: str) -> str:
+        """Type a line into a new terminal of JupyterLab, which must be open; return what it says.
+
+        ``name`` is whose server it is. A terminal is drawn, not written: what it says is read from
+        a file.
+        """
+        page = self.page
+        page.locator('[data-jp-item-name="new-launcher"]').first.click(timeout=LAB_TIMEOUT_MS)
+        card = page.locator('.jp-LauncherCard[title*="terminal" i]').first
+        card.click(timeout=LAB_TIMEOUT_MS)
+        terminal = page.locator(".jp-Terminal .xterm-helper-textarea").first
+        terminal.wait_for(state="attached", timeout=LAB_TIMEOUT_MS)
+        url = f"{urlsplit(page.url)._replace(path='', query='', fragment='').geturl()}"
+        url += f"/user/{name}/api/contents/told.txt?content=1"
+        deadline, again = time.monotonic() + LAB_TIMEOUT_MS / 1000, 0.0
+        while True:
+            if time.monotonic() > again:  # what is typed before it is connected is lost
+                terminal.focus()
+                page.keyboard.type(f"({line}) > told.txt; echo end >> told.txt\n", delay=10)
+                again = time.monotonic() + 10
+            answer = page.request.get(url)
+            text = answer.json()["content"] if answer.status == 200 else ""
+            if text.endswith("end\n"):
+                return text.removesuffix("end\n").strip()
+            assert time.monotonic() < deadline, f"{answer.status}: {text!r}"
+            time.sleep(0.2)
 
     def barriers(self) -> list[str]:
         """Return what axe-core finds on the page, each with the rule and the elements."""

@@ -126,17 +126,24 @@ def test_second_person_cannot_reach_the_first_ones_server(start_hub, new_person)
 
 
 def test_class_starts_warm_and_its_day_is_the_same(start_hub, new_person):
-    """Login, JupyterLab from a process that has imported it, a cell, stop, logout."""
+    """Login, JupyterLab from a process that has imported it, a cell, a terminal, stop, logout.
+
+    Two people at once, each with what is theirs in cells and terminals.
+    """
     hub = start_hub(CLASS | {"JupyterHub": CLASS["JupyterHub"] | {"log_level": "INFO"}})
     hub.wait_text("jupyterhub-singleuser is warm", 120)
-    for name in ("ada", "eve"):
-        person = new_person(hub)
+    people = {name: new_person(hub) for name in ("ada", "eve")}
+    for name, person in people.items():
         person.open("/hub/home")
         person.log_in(name, "a long password")
         person.page.click("#start")
         person.wait_path(f"/user/{name}/lab", timeout_ms=LAB_TIMEOUT_MS)
         assert re.search(rf"Server {name}: pid \d+, warm", hub.text), hub.text
         person.run_cell("6*7", "42")
+    assert len(servers_of(hub)) >= 2
+    for name, person in people.items():
+        told = person.run_terminal(name, 'echo "$USER $JUPYTERHUB_USER $(basename "$HOME")"')
+        assert told == f"{name} {name} {name}"
         person.open("/hub/home")
         person.page.get_by_role("button", name="Stop my server").click()
         person.sees("Your files are kept.")
