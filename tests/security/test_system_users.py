@@ -24,6 +24,8 @@ import psutil
 import pytest
 import requests
 from harness import FAKE_SERVER, ROOT, HubProcess, until
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -101,17 +103,18 @@ def room(lab_bin):
                 "Spawner": {"cmd": ["/bin/sh", "-c", shell], "http_timeout": 90},
             },
             env={"MINIHUB_CACHE": str(directory / "cache")},
-        ).wait_ready()
+        )
+        hub.wait_ready()
         ada, eve, lab = (Person(hub, name) for name in names)
         ada.run("echo private > $HOME/work; umask 077; echo private > /tmp/$USER")
         yield SimpleNamespace(hub=hub, ada=ada, eve=eve, lab=lab)
     finally:
-        if hub is not None:
-            assert hub.stop() == 0, hub.text
+        code = 0 if hub is None else hub.stop()
         for name in names:
             subprocess.run(["userdel", "--remove", name], check=False, capture_output=True)
             Path("/tmp", name).unlink(missing_ok=True)
         shutil.rmtree(directory)
+    assert code == 0, hub.text
 
 
 def test_each_server_is_its_own_user_with_no_more_groups(room):
@@ -282,6 +285,21 @@ def test_port_of_a_server_answers_its_own_token_and_cookie_alone(room):
     for browser in (stranger, room.hub.browser()):
         answer = browser.get(f"/user/{lab.name}/api/contents")
         assert answer.status_code in (302, 403), answer.text[:300]
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "{hub}.evil.example", "file://"])
+def test_socket_of_another_origin_is_refused(room, origin):
+    """Through the proxy, with the cookies of whose server it is; the own origin is taken."""
+    lab = room.lab
+    assert lab.browser.follow(f"/user/{lab.name}/lab").status_code == 200
+    url = f"{room.hub.url.replace('http', 'ws', 1)}user/{lab.name}/api/events/subscribe"
+    own = room.hub.url.rstrip("/")
+    cookie = {"Cookie": "; ".join(f"{one.name}={one.value}" for one in lab.browser.cookies)}
+    with connect(url, origin=own, additional_headers=cookie):
+        pass
+    with pytest.raises(InvalidStatus) as refused:
+        connect(url, origin=origin.format(hub=own), additional_headers=cookie).close()
+    assert refused.value.response.status_code == 403
 
 
 def test_token_of_a_server_that_has_stopped_opens_nothing(room):

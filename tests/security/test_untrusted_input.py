@@ -215,18 +215,23 @@ def hub(tmp_path_factory):
         "Authenticator": {"admin_users": ["office"]},
         "ClassroomAuthenticator": {"signup": "open"},
     }
-    hub = HubProcess(tmp_path_factory.mktemp("hub"), config).wait_ready()
-    for name in ("ada", "bob"):
-        secret = {"username": name, "password": PASSWORD, "again": PASSWORD}
-        assert hub.browser().submit("/hub/join", secret).status_code == 302
-    assert hub.api("users/office/password", TOKEN, "PUT", json={"password": PASSWORD}).ok
-    assert hub.api("groups/ada", TOKEN, "POST", json={"users": ["ada", "bob"]}).ok
-    process = psutil.Process(hub.process.pid)
-    requests.get(hub.url + "hub/api/openapi.yaml", timeout=20)
-    before = process.memory_info().rss
-    yield hub
-    grown = (process.memory_info().rss - before) / 2**20
-    assert hub.stop() == 0, hub.text[-3000:]
+    hub = HubProcess(tmp_path_factory.mktemp("hub"), config)
+    try:
+        hub.wait_ready()
+        for name in ("ada", "bob"):
+            secret = {"username": name, "password": PASSWORD, "again": PASSWORD}
+            assert hub.browser().submit("/hub/join", secret).status_code == 302
+        password = {"password": PASSWORD}
+        assert hub.api("users/office/password", TOKEN, "PUT", json=password).ok
+        assert hub.api("groups/ada", TOKEN, "POST", json={"users": ["ada", "bob"]}).ok
+        process = psutil.Process(hub.process.pid)
+        requests.get(hub.url + "hub/api/openapi.yaml", timeout=20)
+        before = process.memory_info().rss
+        yield hub
+        grown = (process.memory_info().rss - before) / 2**20
+    finally:
+        code = hub.stop()
+    assert code == 0, hub.text[-3000:]
     assert "Traceback (most recent" not in hub.text, re.findall(r"(?s)Traceback.{2000}", hub.text)
     assert grown < GROWTH_MIB
     assert max(map(len, hub.text.splitlines())) < 5000, "somebody's text fills the log"

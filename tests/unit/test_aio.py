@@ -197,3 +197,50 @@ def test_function_of_ours_stays_in_the_callers_thread_with_a_limit_too():
 
 def test_log_of_names():
     assert aio.log.name == "minihub.aio"
+
+
+class NoLonger(Exception):
+    """Raised by whoever does not want a result any more."""
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine", "coroutine that nothing cancels"])
+def test_call_that_is_not_wanted_any_more_is_given_up(kind):
+    release, late, began = threading.Event(), threading.Event(), threading.Event()
+
+    def plain():
+        began.set()
+        return release.wait(30)
+
+    async def coroutine():
+        began.set()
+        while not release.is_set():
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                if kind == "coroutine":
+                    raise
+
+    def still_wanted():
+        if began.is_set():
+            raise NoLonger
+
+    with pytest.raises(NoLonger):
+        aio.call(
+            plain if kind == "plain" else coroutine,
+            timeout_s=60,
+            late=late.set,
+            still_wanted=still_wanted,
+        )
+    assert not late.is_set()
+    release.set()
+    if kind == "coroutine":  # it has ended: nothing comes any more
+        assert not late.wait(0.3)
+    else:
+        assert late.wait(5)
+
+
+def test_call_that_stays_wanted_gives_its_result():
+    asked = []
+    slow = lambda: time.sleep(0.6) or 7  # noqa: E731
+    assert aio.call(slow, timeout_s=30, still_wanted=lambda: asked.append(1)) == 7
+    assert len(asked) >= 1
