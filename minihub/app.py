@@ -392,7 +392,7 @@ def _bind_hub(options: JupyterHub, state_dir: Path) -> Iterator[socket.socket]:
             if not again:
                 raise
             listener = stack.enter_context(_bind(options.hub_ip, 0, option))
-        note.write_text(f"{listener.getsockname()[1]}\n")
+        _write(note, f"{listener.getsockname()[1]}\n", 0o600)
         yield listener
 
 
@@ -449,12 +449,18 @@ def private_directory(path: Path) -> Path:
     return path
 
 
+def _write(path: Path, text: str, mode: int) -> None:
+    """Write a file that, if it is new, has this mode at most, whatever the umask."""
+    with open(path, "w", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        file.write(text)
+
+
 @contextmanager
 def _pid_file(path: Path) -> Iterator[None]:
     """Keep the process id in a file while the hub runs. Raises ConfigError."""
     mine = f"{os.getpid()}\n"
     try:
-        path.write_text(mine)
+        _write(path, mine, 0o644)
     except OSError as error:
         raise ConfigError(
             f"JupyterHub.pid_file: {path} cannot be written: {error.strerror}"

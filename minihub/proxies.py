@@ -372,7 +372,8 @@ class ConfigurableHTTPProxy(Proxy):
         """Keep what a later hub needs to find the proxy. Raises ProxyError."""
         identity = self._process.identity
         try:
-            Path(self.pid_file).write_text(f"{identity.pid}\n")
+            with open(self.pid_file, "w", opener=_not_for_others_to_write) as file:
+                file.write(f"{identity.pid}\n")
         except OSError as error:
             raise ProxyError(
                 f"{type(self).__name__}.pid_file: {self.pid_file}: {error.strerror}"
@@ -547,3 +548,7 @@ def _free_port(ip: str) -> int:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         return probe.getsockname()[1]
+
+
+def _not_for_others_to_write(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o644)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -131,7 +132,8 @@ class Runner:
         try:
             process.private_directory(self._note.parent)
             facts = {**asdict(started.identity), "marker": started.marker}
-            self._note.write_text(json.dumps(facts))
+            with open(self._note, "w", opener=_private) as file:
+                file.write(json.dumps(facts))
         except (MinihubError, OSError) as error:
             log.warning("Service %s would not be found again: %s", self.spec.name, error)
         return started
@@ -421,3 +423,7 @@ class ServiceRunner:
             thread.join()
         if self._checker is not None:
             self._checker.join(CONNECT_TIMEOUT_S + 1)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -319,7 +319,8 @@ class Proxy:
             return
         log.info(f"Writing pid {os.getpid()} to {path}")
         try:
-            with open(path, "w", encoding="ascii") as file:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            with open(fd, "w", encoding="ascii") as file:
                 file.write(str(os.getpid()))
         except OSError as exc:
             raise ProxyError(f"--pid-file {path}: {exc.strerror}") from exc

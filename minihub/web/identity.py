@@ -121,14 +121,20 @@ class Identity:
     ) -> Caller | None:
         """Return whom a validly signed login cookie proves, if anybody.
 
-        ``address`` is where the browser is, noted with the login; without one nothing is noted
-        of the login itself.
+        Of several, which another program of the same host or a sibling of it must have set, that
+        of this browser's session counts. ``address`` is where the browser is, noted with the
+        login; without one nothing is noted of the login itself.
         """
+        found = []
         for value in jar.get(name, ()):
             caller = self._caller((name, fingerprint(value)), self._reader(name, value), address)
             if caller is not None:
-                return caller
-        return None
+                found.append(caller)
+        if len(found) > 1:
+            ids = jar.get(cookies.SESSION_ID, ())
+            mine = [one for one in found if one.session and one.session.session_id in ids]
+            found = mine or found
+        return found[0] if found else None
 
     def of_user(self, user: User) -> Caller:
         """Return the user as a caller who proved it in a way that leaves no trace."""
