@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Request, Response, expect
+from playwright.sync_api import (
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    Request,
+    Response,
+    expect,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -167,7 +174,20 @@ class Person:
             time.sleep(0.2)
 
     def barriers(self) -> list[str]:
-        """Return what axe-core finds on the page, each with the rule and the elements."""
+        """Return what axe-core finds on the page, each with the rule and the elements.
+
+        A page that loads itself anew meanwhile is looked at again.
+        """
+        for _ in range(5):
+            try:
+                return self._barriers()
+            except Error as error:
+                if "context was destroyed" not in str(error):
+                    raise
+                self.page.wait_for_load_state()
+        return self._barriers()
+
+    def _barriers(self) -> list[str]:
         self.page.evaluate(axe_source())
         found: Any = self.page.evaluate(
             "rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']})",
