@@ -49,6 +49,16 @@ _TOUCH_TOKEN = Prepared(
 )
 _TOKEN = Prepared(lambda: Token.select().where(Token.id == slot("id")))
 _ADD_TOKEN = Prepared(lambda: Token.insert({name: slot(name) for name in _TOKEN_VALUES}))
+_ADD_SESSION = Prepared(
+    lambda: Session.insert(
+        {name: slot(name) for name in ("user", "hashed", "session_id", "created")}
+    )
+)
+_ADD_PLACE = Prepared(
+    lambda: SessionPlace.insert(
+        {name: slot(name) for name in ("session", "browser", "system", "address", "last_used")}
+    )
+)
 _DELETE_OLD_SESSIONS = Prepared(lambda: Session.delete().where(Session.created < slot("oldest")))
 _DELETE_EXPIRED = Prepared(lambda: Token.delete().where(Token.expires_at <= slot("now")))
 
@@ -147,11 +157,11 @@ class Accounts:
             oldest = clock.isoformat(clock.after(-self.session_lifetime_s))
             _DELETE_OLD_SESSIONS.run(oldest=oldest)
             now = clock.now_text()
-            row = Session.create(
-                user=user, hashed=fingerprint(key), session_id=session_id, created=now
+            row_id = _ADD_SESSION.insert(
+                user=user.id, hashed=fingerprint(key), session_id=session_id, created=now
             )
-            SessionPlace.create(
-                session=row,
+            _ADD_PLACE.run(
+                session=row_id,
                 browser=browser[:40],
                 system=system[:40],
                 address=address[:64],
