@@ -335,6 +335,12 @@ LATE_STARTS = {
     "    async def start(self):\n"
     "        await asyncio.to_thread(wait)\n"
     "        return await super().start()\n",
+    "ours, awaited, with a wait inside": "class Mine(SimpleLocalProcessSpawner):\n"
+    "    async def start(self):\n"
+    "        return await super().start()\n"
+    "    def get_args(self):\n"
+    "        wait()\n"
+    "        return super().get_args()\n",
     "a coroutine that nothing cancels": "class Mine(SimpleLocalProcessSpawner):\n"
     "    async def start(self):\n"
     "        while not os.path.exists('go'):\n"
@@ -363,6 +369,7 @@ def test_cancel_settles_at_once_and_what_comes_late_is_ended(start_hub, tmp_path
         "    while not os.path.exists('go'): time.sleep(0.05)\n"
     )
     lines = head + LATE_STARTS[kind] + "c.JupyterHub.spawner_class = Mine\n"
+    lines += "c.Spawner.cmd = ['sleep', '600']\n"  # it does not end by itself without its hub
     hub = start_hub(**python_config(tmp_path / "here", lines, LONG))
     browser = hub.browser("ada")
     browser.get("/hub/spawn/ada")
