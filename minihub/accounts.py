@@ -42,6 +42,9 @@ _TOKEN_VALUES = (
     *("legacy", "session_id", "created", "expires_at"),
 )
 USER_BY_NAME = Prepared(lambda: User.select().where(User.name == slot("name")))
+_ADD_USER = Prepared(
+    lambda: User.insert(name=slot("name"), admin=slot("admin"), created=slot("created"))
+)
 USER_BY_ID = Prepared(lambda: User.select().where(User.id == slot("id")))
 _TOKENS_BY_PREFIX = Prepared(lambda: Token.select().where(Token.prefix == slot("prefix")))
 _TOUCH_TOKEN = Prepared(
@@ -85,15 +88,19 @@ class Accounts:
         user = self.user(name)
         if user is not None and admin in (None, user.admin):
             return user, False
-        with self.store.transaction():
+        # Somebody who is new or stays as they are changes nothing of what is known of others.
+        with self.store.transaction(touches_rights=False):
             user = USER_BY_NAME.row(name=name)
             created = user is None
             was_admin = user is not None and user.admin
             if user is None:
-                user = User.create(name=name, admin=bool(admin), created=clock.now_text())
+                _ADD_USER.run(name=name, admin=bool(admin), created=clock.now_text())
+                user = USER_BY_NAME.row(name=name)
             elif admin is not None and user.admin != admin:
                 user.admin = admin
                 user.save(only=[User.admin])
+            if user.admin != was_admin:
+                self.store.touch_rights()
             if user.admin and not was_admin:
                 OwnerLink.delete().execute()  # the link dies with the first admin
             return user, created

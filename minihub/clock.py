@@ -28,7 +28,7 @@ def monotonic() -> float:
 
 def isoformat(moment: datetime) -> str:
     """Return ``2026-11-22T20:14:07.833220Z`` for an aware datetime in any zone."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def now_text() -> str:

@@ -65,7 +65,7 @@ class People:
                 raise BadRequest(
                     Text("Failed to create user %(name)s: %(error)s", name=name, error=str(error))
                 ) from error
-        with self.store.transaction():
+        with self.store.transaction(touches_rights=False):  # an admin's makes that known
             made = [self.accounts.ensure_user(name, admin=admin or None) for name in fresh]
         return [user for user, created in made if created]
 

@@ -82,6 +82,7 @@ def info(ctx: Context) -> Any:
 def get_routes(ctx: Context) -> Any:
     """Return the proxy's routes, by routespec."""
     offset, limit = page_bounds(ctx)
+    ctx.will_wait()
     try:
         found = aio.call(ctx.site.hub.proxy.get_all_routes)
     except ProxyError as error:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -52,8 +52,10 @@ class Context:
     def __init__(self, site: Site, request: Any, route: Route) -> None:
         self.site = site
         self.request = request
+        #: The request as WSGI has it: what is asked of every request is not asked through bottle.
+        self.environ: dict[str, Any] = request.environ
         self.route = route
-        self.method: str = request.method
+        self.method: str = self.environ["REQUEST_METHOD"]
         #: Whether this is for the REST API, whose errors are JSON. The consent page alone lies
         #: below the API's path and is for people.
         self.is_api = site.is_api_path(request.path) and route.access is not Access.PAGE
@@ -66,7 +68,10 @@ class Context:
     # -- what was sent ---------------------------------------------------------------------
 
     def header(self, name: str, default: str = "") -> str:
-        return self.request.get_header(name, default) or default
+        value = self.environ.get(_variable(name))
+        if not value:
+            return default
+        return value if value.isascii() else value.encode("latin-1").decode("utf-8", "replace")
 
     @cached_property
     def remote_ip(self) -> str:
@@ -103,7 +108,9 @@ class Context:
     @cached_property
     def jar(self) -> dict[str, list[str]]:
         """The cookies sent, each with all its values."""
-        sent = cookies.read(self.request.get_header("Cookie"))
+        sent = cookies.read(self.header("Cookie"))
+        if not sent:
+            return sent
         return cookies.only_prefixed(sent) if self._has_host_prefix else sent
 
     @property
@@ -118,7 +125,8 @@ class Context:
     @property
     def has_encoded_slash(self) -> bool:
         """Whether the path was sent with a percent-encoded slash; it is decoded before routing."""
-        return "%2f" in self.request.environ.get("REQUEST_URI", "").partition("?")[0].lower()
+        target = self.environ.get("REQUEST_URI", "")
+        return "%" in target and "%2f" in target.partition("?")[0].lower()
 
     @cached_property
     def path(self) -> str:
@@ -127,7 +135,7 @@ class Context:
 
     @property
     def query_string(self) -> str:
-        return self.request.query_string
+        return self.environ.get("QUERY_STRING", "")
 
     @property
     def path_and_query(self) -> str:
@@ -136,6 +144,8 @@ class Context:
     @cached_property
     def query(self) -> dict[str, str]:
         """The query's parameters; of repeated ones the last."""
+        if not self.query_string:
+            return {}
         return dict(parse_qsl(self.query_string, keep_blank_values=True))
 
     @cached_property
@@ -167,6 +177,8 @@ class Context:
 
         Raises BadRequest when it is not JSON or holds what cannot be stored.
         """
+        if self.environ.get("CONTENT_LENGTH", "0") == "0":  # waitress counts bodies in chunks too
+            return None
         raw = self.request.body.read()
         if not raw.strip():
             return None
@@ -184,6 +196,12 @@ class Context:
                 )
             )
         return data
+
+    def will_wait(self) -> None:
+        """Say that answering waits for something: others are served meanwhile, at once."""
+        hand_over = self.environ.get("minihub.will_wait")
+        if hand_over is not None:
+            hand_over()
 
     # -- who asks --------------------------------------------------------------------------
 
@@ -536,6 +554,13 @@ def ending(ctx: Context, user: User) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+@lru_cache(maxsize=64)
+def _variable(name: str) -> str:
+    """Return where WSGI has a header."""
+    variable = name.upper().replace("-", "_")
+    return variable if variable in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{variable}"
 
 
 def _with_charset(content_type: str) -> str:

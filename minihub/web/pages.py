@@ -170,6 +170,7 @@ def spawn(ctx: Context, user_name: str = "", server_name: str = "") -> Any:
     ctx.site.hub.start_server(user, server_name, user_options=options, room=room)
     if ctx.caller.name != user_name:
         ctx.audit("start server", user_name, server_name)
+    ctx.will_wait()
     ctx.site.hub.server(user, server_name).wait_settled(INSTANT_FAILURE_S)
     return ctx.redirect(_pending_url(ctx, server))
 

@@ -101,7 +101,8 @@ class Site:
         #: The status of what is asked of a server that does not run.
         self.stopped_status = 503 if self.options.use_legacy_stopped_server_status_code else 424
         self.refresher = Refresher(hub)
-        domain = hub.info.domain
+        #: Host name of the hub when users have hosts of their own, else empty.
+        self.domain = domain = hub.info.domain
         self.hosts = Hosts(
             [*self.options.allowed_hosts, *([f".{domain}"] if domain else [])]
             if self.options.allowed_hosts
@@ -238,7 +239,7 @@ class Site:
 
     def application(self, tables: Iterable[Routes]) -> Callable[..., Any]:
         """Return the WSGI application that serves the routes of all ``tables``."""
-        app = bottle.Bottle(catchall=False)
+        app = bottle.Bottle(catchall=False, autojson=False)
         self.tables = tuple(tables)
         for table in self.tables:
             for route in table:
@@ -263,7 +264,7 @@ class Site:
                     raise _NoHead(route.method)
                 if ctx.is_api and not takes_slashes and ctx.has_encoded_slash:
                     raise NotFound()  # a name is one part of the path, never two
-                if not self.hosts.knows(ctx.host):
+                if self.hosts.is_checked and not self.hosts.knows(ctx.host):
                     raise BadRequest(
                         Text(
                             "This hub is not called %(host)s. If it is to be, add the name to "
@@ -321,7 +322,7 @@ class Site:
 
         Whoever owns a host may run scripts there, so nobody is to log in on it.
         """
-        domain = self.hub.info.domain
+        domain = self.domain
         if not domain or ctx.is_api or not urls.host_name(ctx.host).endswith("." + domain):
             return None
         if ctx.method not in SAFE_METHODS:
@@ -347,7 +348,7 @@ def _as_utf8(environ: dict[str, Any]) -> None:
     Bottle decodes a field when it is asked for and would fail, also while an error is answered.
     """
     for name, value in environ.items():
-        if name.startswith(("HTTP_", "CONTENT_TYPE")) and not value.isascii():
+        if name[:5] in ("HTTP_", "CONTE") and not value.isascii():
             text = value.encode("latin-1").decode("utf-8", "replace")
             environ[name] = text.encode().decode("latin-1")
 

@@ -54,6 +54,22 @@ def test_admin_flag_changes_only_when_given(accounts):
     assert not accounts.is_admin("ada")
 
 
+def test_what_is_known_of_rights_outlives_those_who_bring_none(accounts, ada):
+    known = accounts.store.generation
+    accounts.ensure_user("bob")
+    accounts.ensure_user("ada")
+    accounts.ensure_user("ada", admin=False)
+    assert accounts.store.generation == known
+    accounts.ensure_user("carol", admin=True)
+    assert accounts.store.generation == known + 1
+    accounts.ensure_user("ada", admin=True)
+    assert accounts.store.generation == known + 2
+    accounts.ensure_user("ada", admin=True)
+    assert accounts.store.generation == known + 2
+    accounts.ensure_user("ada", admin=False)
+    assert accounts.store.generation == known + 3
+
+
 def test_login_is_found_by_its_key_only(accounts, ada):
     key = accounts.start_session(ada, "sid")
     assert accounts.login(key).user.name == "ada"
