@@ -19,6 +19,7 @@ import logging
 import selectors
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -44,6 +45,8 @@ THREADS = MAX_STREAMS + RESERVED_THREADS
 PATIENCE_S = 0.005
 #: How often connections are looked at of which no event told.
 ROUND_S = 1.0
+#: How long the leader rests after an error that nobody expected.
+PAUSE_S = 0.1
 #: How long an end waits for answers under way.
 END_S = 5.0
 #: In a request's environment: the function to call before a wait.
@@ -220,13 +223,22 @@ class _Lead:
         if len(self._threads) < THREADS:
             name = f"hub-http-{len(self._threads)}"
             thread = threading.Thread(target=self._run, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system has none left: this one goes on alone
+                log.warning("No thread to relieve the one that reads connections: %s", error)
+            else:
+                self._threads.append(thread)
 
     def _run(self) -> None:
         while self._stand_by():
-            self._watch_all()
-            self._loop()
+            while self.is_mine() and not self._stopping:
+                try:
+                    self._watch_all()
+                    self._loop()
+                except Exception:
+                    log.exception("Reading connections met an error")
+                    time.sleep(PAUSE_S)
 
     def _stand_by(self) -> bool:
         """Wait until it is this thread's turn to lead; return False at the end."""
@@ -319,13 +331,9 @@ class _Lead:
                 wanted |= _WRITE
         if wanted == watched:
             return
-        if not watched:
-            self._selector.register(descriptor, wanted, thing)
-        elif not wanted:
+        if watched:
             self._selector.unregister(descriptor)
-        else:
-            self._selector.modify(descriptor, wanted, thing)
+            del self._watching[descriptor]
         if wanted:
+            self._selector.register(descriptor, wanted, thing)
             self._watching[descriptor] = (thing, wanted)
-        else:
-            self._watching.pop(descriptor, None)

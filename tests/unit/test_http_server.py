@@ -262,6 +262,45 @@ def test_code_that_ends_its_thread_ends_only_its_connection(served: Served) -> N
     assert served.get("/plain") == b"GET"
 
 
+def test_an_error_of_the_server_itself_does_not_end_it(
+    monkeypatch: pytest.MonkeyPatch, served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    lead = served.server._server.lead
+    deal = lead._deal
+    failed = []
+
+    def fail_once(thing: Any, mask: int) -> None:
+        if not failed:
+            failed.append(thing)
+            raise ValueError("once")
+        deal(thing, mask)
+
+    monkeypatch.setattr(lead, "_deal", fail_once)
+    assert served.get("/plain") == b"GET"
+    assert failed and "Reading connections met an error" in caplog.text
+
+
+def test_without_another_thread_the_one_there_is_goes_on(
+    monkeypatch: pytest.MonkeyPatch, served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ask = threading.Thread(target=lambda: served.get("/slow"))
+    ask.start()
+    assert served.app.entered.acquire(timeout=LONG_S)
+    assert served.get("/plain") == b"GET"
+    lead = served.server._server.lead
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with lead._lock:
+            lead._add_thread_locked()
+    assert "No thread to relieve" in caplog.text
+    assert served.get("/plain") == b"GET"
+    served.app.release.set()
+    ask.join(LONG_S)
+
+
 def test_an_error_of_the_application_is_answered(served: Served) -> None:
     answer = served.raw(b"GET /failing HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 500 ")
