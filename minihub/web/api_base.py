@@ -146,10 +146,12 @@ class UserModels:
         active: Sequence[Server],
         rows: Sequence[ServerFacts],
     ) -> dict[str, Any]:
-        keys = self.view.keys(facts.name, groups) | self.own_keys
+        keys = self.view.keys(facts.name, groups)
+        if self.own_keys:
+            keys |= self.own_keys
         if not keys:
             return {}
-        default = next((server for server in active if not server.name), None)
+        default = next((server for server in active if not server.name), None) if active else None
         models = {}
         if active or rows or self.with_stopped:
             models = {
