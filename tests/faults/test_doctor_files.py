@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,6 +23,15 @@ from minihub import backup, machine, sqlitefiles
 from minihub.store import Store
 
 DAY_S = 86400
+
+
+@pytest.fixture
+def tmp_path():
+    """A directory that other users can enter, whatever other runs do with pytest's own."""
+    path = Path(tempfile.mkdtemp(prefix="minihub-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -25,6 +26,15 @@ from test_doctor_config import configure
 
 ADMIN = HEALTHY["SharedPasswordAuthenticator"]["admin_password"]
 KEEP = {"JupyterHub": {"cleanup_servers": False, "cleanup_proxy": False}}
+
+
+@pytest.fixture
+def tmp_path():
+    """A directory that other users can enter, whatever other runs do with pytest's own."""
+    path = Path(tempfile.mkdtemp(prefix="minihub-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
