@@ -239,7 +239,8 @@ class Site:
 
     def application(self, tables: Iterable[Routes]) -> Callable[..., Any]:
         """Return the WSGI application that serves the routes of all ``tables``."""
-        app = bottle.Bottle(catchall=False, autojson=False)
+        app = bottle.Bottle(catchall=False)
+        app.uninstall(bottle.JSONPlugin)  # every handler returns an answer, never bare data
         self.tables = tuple(tables)
         for table in self.tables:
             for route in table:
