@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from apiworld import CONFIG, World  # noqa: E402
+from class_tools import classroom  # noqa: E402
 from harness import HubProcess, starting  # noqa: E402
 
 
@@ -36,3 +37,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     yield World(hub)
     assert hub.stop() == 0, hub.text
     assert "Traceback" not in hub.text, hub.text
+
+
+@pytest.fixture
+def start_class(tmp_path: Path) -> Iterator[Callable[..., HubProcess]]:
+    """Start hubs of a class."""
+    hubs: list[HubProcess] = []
+
+    def start(config: dict | None = None) -> HubProcess:
+        hubs.append(HubProcess(tmp_path / f"hub{len(hubs)}", config or classroom()))
+        return hubs[-1].wait_ready(60)
+
+    yield start
+    for hub in hubs:
+        assert hub.stop() == 0, hub.text

@@ -202,20 +202,6 @@ def test_fifty_at_once_on_a_code_of_thirty_uses_make_thirty_users(start_class):
     assert hub.rows("select count(*) from credentials where class_code_id is not null") == [(30,)]
 
 
-@pytest.fixture
-def start_class(tmp_path):
-    """Start hubs of a class."""
-    hubs = []
-
-    def start(config=None):
-        hubs.append(HubProcess(tmp_path / f"hub{len(hubs)}", config or classroom()))
-        return hubs[-1].wait_ready(60)
-
-    yield start
-    for hub in hubs:
-        assert hub.stop() == 0, hub.text
-
-
 # -- approval and the open door ------------------------------------------------------------------
 
 
@@ -535,54 +521,6 @@ def test_log_shows_long_names_short(hub):
     Browser(hub.url).login("n" * 200, "x")
     until(lambda: f'"{"n" * 16}…" (200 characters)' in hub.text)
     assert "n" * 40 not in hub.text
-
-
-# -- what is noted -------------------------------------------------------------------------------
-
-
-def test_audit_list_has_the_whole_life_of_a_class(start_class):
-    hub = start_class(classroom("code"))
-    boss = teacher(hub)
-    made = {"uses": "5", "lifetime_s": "3600", "group": "8b"}
-    boss.submit("/hub/class/codes", made, page="/hub/class")
-    ((number, code),) = hub.rows("select id, code from class_codes")
-    join(hub, "ada", code=code)
-    boss.submit(f"/hub/class/codes/{number}/end", {}, page="/hub/class")
-    boss.submit("/hub/class/reset/ada", {})
-    boss.submit("/hub/class/roster", {"list": "anna\nbert\n", "sure": "1"})
-    noted = hub.rows("select actor, action, user from audit order by id")
-    assert noted[-7:] == [
-        ("teacher", "make class code", ""),
-        ("ada", "join class", "ada"),
-        ("teacher", "end class code", ""),
-        ("teacher", "give one-time code", "ada"),
-        ("teacher", "import class list", ""),
-        ("teacher", "add user", "anna"),
-        ("teacher", "add user", "bert"),
-    ]
-    assert code not in boss.get("/hub/admin/audit").text
-    german = boss.get("/hub/admin/audit", headers={"Accept-Language": "de"}).text
-    assert "Klassencode gemacht" in german and "in die Klasse" not in german
-
-
-def test_audit_list_has_who_was_let_in_and_who_was_not(start_class):
-    hub = start_class(classroom("approve"))
-    for name in ("ada", "ben", "eve"):
-        join(hub, name, code="")
-    hub.api("class/waiting", TOKEN, "POST", json={"approve": ["ada"], "refuse": ["ben", "nemo"]})
-    boss = teacher(hub)
-    chosen = {"name": "eve", "verdict": "refuse"}
-    boss.submit("/hub/class/waiting", chosen, page="/hub/class")
-    noted = hub.rows("select actor, action, user from audit where user in"
-                     " ('ada', 'ben', 'eve', 'nemo') order by id")  # fmt: skip
-    assert noted == [
-        ("ada", "ask to join", "ada"),
-        ("ben", "ask to join", "ben"),
-        ("eve", "ask to join", "eve"),
-        ("office", "let into class", "ada"),
-        ("office", "turn away from class", "ben"),
-        ("teacher", "turn away from class", "eve"),
-    ]
 
 
 # -- in the reader's language --------------------------------------------------------------------
