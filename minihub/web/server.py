@@ -88,6 +88,8 @@ class HTTPServer:
         """Stop accepting, let answers under way end, close everything."""
         self._server.lead.stop()
         self._workers.shutdown(cancel_pending=True, timeout=END_S)
+        for channel in list(self._server.active_channels.values()):
+            channel.handle_close()  # with the files of what waits to be sent
         wasyncore.close_all(self._map, ignore_all=True)
         self._server.lead.close()
 

@@ -163,18 +163,16 @@ def test_warm_starts_that_stay_cold_are_told_with_the_reason(start_hub, tmp_path
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\n" + FAKE_SERVER.read_text())
     program.chmod(0o755)
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / "unfit.py").write_text("file = open('/etc/passwd')\n")
     spawner = {
-        "Spawner": {"cmd": [str(program)], "environment": {"PYTHONPATH": str(tmp_path / "lib")}},
-        "LocalProcessSpawner": {"warm": "on", "warm_preload": ["unfit"]},
+        "Spawner": {"cmd": [str(program)]},
+        "LocalProcessSpawner": {"warm": "on", "warm_mem_limit": "1M"},
     }
     hub = start_hub(merge(HEALTHY, spawner))
     hub.wait_text("small-server starts cold: ", 120)
     found = until(lambda: (f := doctor(hub.directory)).level("warm-starts") == "warn" and f, 60)
-    assert "it holds /etc/passwd open" in found.said("warm-starts")
+    assert "more than LocalProcessSpawner.warm_mem_limit" in found.said("warm-starts")
     hub.stop()
-    del spawner["LocalProcessSpawner"]["warm_preload"]
+    del spawner["LocalProcessSpawner"]["warm_mem_limit"]
     hub = start_hub(merge(HEALTHY, spawner))
     hub.wait_text(" is warm: ", 120)
     found = until(lambda: (f := doctor(hub.directory)).said("warm-starts").endswith("warm") and f)

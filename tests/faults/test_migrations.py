@@ -30,6 +30,7 @@ PROGRAM = [sys.executable, str(ROOT / "minihub" / "__main__.py")]
 BROUGHT = {
     2: (models.AuditEntry, models.Announcement),
     3: (models.ClassCode, models.Credential, models.SignupRequest),
+    4: (models.SessionPlace,),
 }
 SECRET = "abcdef0123456789" * 4
 

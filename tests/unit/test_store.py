@@ -124,6 +124,7 @@ def test_threads_share_the_connections_that_nobody_uses(store):
             one.execute("SELECT 1")
 
 
+@pytest.mark.parametrize("where", ["file", "memory"])
 def test_writers_in_many_threads_lose_nothing(where, tmp_path):
     store = Store(f"{tmp_path}/many.sqlite" if where == "file" else "sqlite://")
     store.open()
