@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -350,7 +351,14 @@ def test_log_is_followed_until_ctrl_c(hub, admin):
     admin.start("writer")
     command = [*PROGRAM, "server", "logs", "writer", "-f"]
     log = hub.directory / "minihub-data" / "logs" / "writer.log"
-    follower = subprocess.Popen(command, cwd=hub.directory, stdout=subprocess.PIPE, text=True)
+    follower = subprocess.Popen(
+        command,
+        cwd=hub.directory,
+        stdout=subprocess.PIPE,
+        text=True,
+        # What runs in the background of a shell ignores it, and so does what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         assert "fake server" in follower.stdout.readline()
         with open(log, "a") as file:
@@ -359,7 +367,7 @@ def test_log_is_followed_until_ctrl_c(hub, admin):
         log.rename(log.with_suffix(".old"))
         log.write_text("anew\n")
         assert follower.stdout.readline() == "anew\n"
-        follower.send_signal(2)
+        follower.send_signal(signal.SIGINT)
         assert follower.wait(10) == 0
     finally:
         follower.kill()
