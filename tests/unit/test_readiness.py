@@ -24,8 +24,8 @@ def serve():
         def run():
             client = listener.accept()[0]
             with client:
-                client.recv(4096)
                 try:
+                    client.recv(4096)
                     for piece in pieces:
                         client.sendall(piece)
                         over.wait(pause_s)
