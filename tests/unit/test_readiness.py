@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -22,17 +23,14 @@ def serve():
 
     def serve(*pieces, pause_s=0.0):
         def run():
-            client = listener.accept()[0]
-            with client:
-                try:
-                    client.recv(4096)
-                    for piece in pieces:
-                        client.sendall(piece)
-                        over.wait(pause_s)
-                    if not pieces:
-                        over.wait(30)
-                except OSError:
-                    pass  # it asks no longer
+            # It may ask no longer, at any moment.
+            with contextlib.suppress(OSError), listener.accept()[0] as client:
+                client.recv(4096)
+                for piece in pieces:
+                    client.sendall(piece)
+                    over.wait(pause_s)
+                if not pieces:
+                    over.wait(30)
 
         threads.append(threading.Thread(target=run))
         threads[-1].start()
