@@ -16,7 +16,7 @@ from typing import Any
 
 from . import clock, tokens
 from .models import OAuthCode, OwnerLink, Session, SessionPlace, Token, User
-from .prepared import Prepared, slot
+from .prepared import Prepared, slot, slots
 from .store import Store
 
 OWNER_LINK_LIFETIME_S = 1800
@@ -37,30 +37,21 @@ class Login:
     session: Session
 
 
-_TOKEN_VALUES = (
-    *("user", "service", "server", "oauth_client", "prefix", "hashed", "note", "scopes"),
-    *("legacy", "session_id", "created", "expires_at"),
-)
 USER_BY_NAME = Prepared(lambda: User.select().where(User.name == slot("name")))
-_ADD_USER = Prepared(
-    lambda: User.insert(name=slot("name"), admin=slot("admin"), created=slot("created"))
-)
 USER_BY_ID = Prepared(lambda: User.select().where(User.id == slot("id")))
-_TOKENS_BY_PREFIX = Prepared(lambda: Token.select().where(Token.prefix == slot("prefix")))
-_TOUCH_TOKEN = Prepared(
-    lambda: Token.update(last_activity=slot("last_activity")).where(Token.id == slot("id"))
-)
+_ADD_USER = Prepared(lambda: User.insert(slots("name", "admin", "created")))
 _TOKEN = Prepared(lambda: Token.select().where(Token.id == slot("id")))
-_ADD_TOKEN = Prepared(lambda: Token.insert({name: slot(name) for name in _TOKEN_VALUES}))
-_ADD_SESSION = Prepared(
-    lambda: Session.insert(
-        {name: slot(name) for name in ("user", "hashed", "session_id", "created")}
+_TOKENS_BY_PREFIX = Prepared(lambda: Token.select().where(Token.prefix == slot("prefix")))
+_TOUCH_TOKEN = Prepared(lambda: Token.update(slots("last_activity")).where(Token.id == slot("id")))
+_ADD_TOKEN = Prepared(
+    lambda: Token.insert(
+        slots("user", "service", "server", "oauth_client", "prefix", "hashed", "note", "scopes")
+        | slots("legacy", "session_id", "created", "expires_at")
     )
 )
+_ADD_SESSION = Prepared(lambda: Session.insert(slots("user", "hashed", "session_id", "created")))
 _ADD_PLACE = Prepared(
-    lambda: SessionPlace.insert(
-        {name: slot(name) for name in ("session", "browser", "system", "address", "last_used")}
-    )
+    lambda: SessionPlace.insert(slots("session", "browser", "system", "address", "last_used"))
 )
 _DELETE_OLD_SESSIONS = Prepared(lambda: Session.delete().where(Session.created < slot("oldest")))
 _DELETE_EXPIRED = Prepared(lambda: Token.delete().where(Token.expires_at <= slot("now")))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from . import clock
 from .models import AuditEntry
-from .prepared import Prepared, slot
+from .prepared import Prepared, slots
 from .store import Store
 from .texts import Text
 
@@ -79,8 +79,9 @@ class Entry(NamedTuple):
         return DEEDS.get(self.action, self.action)
 
 
-_COLUMNS = ("at", "actor", "action", "user", "server", "detail")
-_ADD = Prepared(lambda: AuditEntry.insert({name: slot(name) for name in _COLUMNS}))
+_ADD = Prepared(
+    lambda: AuditEntry.insert(slots("at", "actor", "action", "user", "server", "detail"))
+)
 
 
 class Audit:

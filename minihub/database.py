@@ -21,6 +21,7 @@ import os
 import sqlite3
 import stat
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,7 +73,7 @@ def _log_statement(event: Any) -> None:
         sql_log.debug("%s (%s)", event.sql, took)
 
 
-class Engine:
+class Engine(ABC):
     """One database and its connections."""
 
     db: peewee.Database
@@ -85,6 +86,7 @@ class Engine:
         self._patience_s = patience_s
         self._write_lock = threading.Lock()
 
+    @abstractmethod
     def prepare(self) -> None:
         """Make sure that there is something to connect to. Raises StoreError."""
 
@@ -93,9 +95,9 @@ class Engine:
         with self.connection():
             return set(self.db.get_tables())
 
+    @abstractmethod
     def connection(self) -> Any:
         """Return a context in which this thread is connected; contexts may lie in each other."""
-        raise NotImplementedError
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -128,13 +130,15 @@ class Engine:
             if self.log_bounds:
                 sql_log.debug("COMMIT" if done else "ROLLBACK")
 
+    @abstractmethod
     def _transaction(self, lasting: bool) -> Any:
-        raise NotImplementedError
+        """Return the context of :meth:`transaction`."""
 
     def create_tables(self, tables: Any) -> None:
         """Create these tables."""
         make_tables(self.db, tables)
 
+    @abstractmethod
     def close(self) -> None:
         """Close every connection. Call when no thread uses the database any more."""
 

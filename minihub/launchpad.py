@@ -110,7 +110,7 @@ class Launchpad:
 
 
 def _is_possible() -> bool:
-    return sys.platform == "linux" and os.uname().machine in _MACHINES and os.getpid() != 1
+    return sys.platform == "linux" and os.uname().machine in _MACHINES
 
 
 _launchpad: Launchpad | None = None

@@ -35,7 +35,7 @@ from . import clock, tokens
 from .accounts import Accounts, fingerprint
 from .errors import BadRequest, MinihubError
 from .models import OAuthClient, OAuthCode, User
-from .prepared import Prepared, slot
+from .prepared import Prepared, slot, slots
 from .scopes import IDENTIFY
 from .texts import Text
 
@@ -227,13 +227,9 @@ def _basic_credentials(header: str) -> tuple[str | None, str | None]:
 
 _VALUES = ("secret", "redirect_uri", "access", "allowed_scopes", "description")
 _CLIENT = Prepared(lambda: OAuthClient.select().where(OAuthClient.identifier == slot("identifier")))
-_ADD_CLIENT = Prepared(
-    lambda: OAuthClient.insert({name: slot(name) for name in ("identifier", *_VALUES)})
-)
+_ADD_CLIENT = Prepared(lambda: OAuthClient.insert(slots("identifier", *_VALUES)))
 _UPDATE_CLIENT = Prepared(
-    lambda: OAuthClient.update({name: slot(name) for name in _VALUES}).where(
-        OAuthClient.id == slot("id")
-    )
+    lambda: OAuthClient.update(slots(*_VALUES)).where(OAuthClient.id == slot("id"))
 )
 
 

@@ -27,6 +27,11 @@ def slot(name: str) -> peewee.Value:
     return peewee.Value(_Name(name), converter=False, unpack=False)
 
 
+def slots(*names: str) -> dict[str, peewee.Value]:
+    """Return a slot for each column of these names, for an UPDATE or INSERT of them."""
+    return {name: slot(name) for name in names}
+
+
 class Prepared:
     """One statement on the rows of one table."""
 

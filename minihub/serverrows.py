@@ -18,7 +18,7 @@ from .logs import safe
 from .models import OAuthClient, Token, User
 from .models import Server as ServerRow
 from .oauth import OAuthProvider
-from .prepared import Prepared, slot
+from .prepared import Prepared, slot, slots
 from .roles import Roles
 from .server import Server
 from .spawner import Spawner
@@ -34,22 +34,15 @@ _ROW_BY_NAME = Prepared(
     )
 )
 _SAVE_ASKED = Prepared(
-    lambda: ServerRow.update(
-        display_name=slot("display_name"),
-        user_options=slot("user_options"),
-        state=slot("state"),
-        oauth_client=slot("client"),
-    ).where(ServerRow.id == slot("id"))
-)
-_SAVE_STATE = Prepared(
-    lambda: ServerRow.update(state=slot("state"), target=slot("target")).where(
+    lambda: ServerRow.update(slots("display_name", "user_options", "state", "oauth_client")).where(
         ServerRow.id == slot("id")
     )
 )
+_SAVE_STATE = Prepared(
+    lambda: ServerRow.update(slots("state", "target")).where(ServerRow.id == slot("id"))
+)
 _SAVE_STARTED = Prepared(
-    lambda: ServerRow.update(
-        target=slot("target"), started=slot("started"), state=slot("state")
-    ).where(ServerRow.id == slot("id"))
+    lambda: ServerRow.update(slots("target", "started", "state")).where(ServerRow.id == slot("id"))
 )
 _DELETE_TOKENS = Prepared(lambda: Token.delete().where(Token.server == slot("server")))
 _DELETE_CLIENTS_TOKENS = Prepared(
@@ -112,7 +105,7 @@ class ServerRows:
                 display_name=row.display_name,
                 user_options=ServerRow.user_options.db_value(row.user_options),
                 state=_NO_STATE,
-                client=client.id,
+                oauth_client=client.id,
                 id=row.id,
             )
 

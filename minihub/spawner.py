@@ -461,15 +461,15 @@ class Spawner(LoggingConfigurable):
 
     def start(self) -> Any:
         """Start the server; return its URL or (ip, port), where the hub can reach it."""
-        raise NotImplementedError(f"{type(self).__name__}.start")
+        raise startwords.misconfigured(f"{type(self).__name__}.start() is missing")
 
     def stop(self, now: bool = False) -> Any:
         """Stop the server and wait until it has ended; ``now`` leaves out the gentle part."""
-        raise NotImplementedError(f"{type(self).__name__}.stop")
+        raise startwords.misconfigured(f"{type(self).__name__}.stop() is missing")
 
     def poll(self) -> Any:
         """Return None while the server runs, then its exit code (0 when unknown)."""
-        raise NotImplementedError(f"{type(self).__name__}.poll")
+        raise startwords.misconfigured(f"{type(self).__name__}.poll() is missing")
 
     def get_state(self) -> dict[str, Any]:
         """Return what a later hub needs to find the running server again, as JSON types."""

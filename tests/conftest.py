@@ -35,31 +35,33 @@ def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def programs(name: str, needed: str, what: str) -> Path:
+    """Return the directory of programs of the environment ``.venv-NAME``, or skip the test.
+
+    ``$MINIHUB_TEST_NAME_BIN`` may name another one.
+    """
+    place = os.environ.get(f"MINIHUB_TEST_{name.upper()}_BIN", ROOT / f".venv-{name}" / "bin")
+    if not (Path(place) / needed).exists():
+        pytest.skip(f"no {what} at {place}; scripts/test.py installs one")
+    return Path(place)
+
+
 @pytest.fixture(scope="session")
 def lab_bin() -> Path:
-    """Where jupyterhub-singleuser and JupyterLab are: ``$MINIHUB_TEST_LAB_BIN``, or .venv-lab."""
-    place = Path(os.environ.get("MINIHUB_TEST_LAB_BIN", ROOT / ".venv-lab" / "bin"))
-    if not (place / "jupyterhub-singleuser").exists():
-        pytest.skip(f"no JupyterLab at {place}; scripts/test.py installs one")
-    return place
+    """Where jupyterhub-singleuser and JupyterLab are."""
+    return programs("lab", "jupyterhub-singleuser", "JupyterLab")
 
 
 @pytest.fixture(scope="session")
 def old_bin() -> Path:
-    """Where jupyterhub-singleuser 0.8.0 is: ``$MINIHUB_TEST_OLD_BIN``, or .venv-old."""
-    place = Path(os.environ.get("MINIHUB_TEST_OLD_BIN", ROOT / ".venv-old" / "bin"))
-    if not (place / "jupyterhub-singleuser").exists():
-        pytest.skip(f"no JupyterHub 0.8.0 at {place}; scripts/test.py installs one")
-    return place
+    """Where jupyterhub-singleuser 0.8.0 is."""
+    return programs("old", "jupyterhub-singleuser", "JupyterHub 0.8.0")
 
 
 @pytest.fixture(scope="session")
 def numpy_bin() -> Path:
-    """Where a Python with numpy is: ``$MINIHUB_TEST_NUMPY_BIN``, or .venv-numpy."""
-    place = Path(os.environ.get("MINIHUB_TEST_NUMPY_BIN", ROOT / ".venv-numpy" / "bin"))
-    if not (place / "python").exists():
-        pytest.skip(f"no numpy at {place}; scripts/test.py installs one")
-    return place
+    """Where a Python with numpy is."""
+    return programs("numpy", "python", "numpy")
 
 
 @pytest.fixture(scope="session")

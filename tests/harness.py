@@ -403,3 +403,16 @@ class Browser(requests.Session):
                 return
             assert time.monotonic() < deadline, response.text
             time.sleep(0.05)
+
+
+def run_altered(change: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run minihub in a directory after some code that changes it, for what cannot be provoked."""
+    code = f"import sys; from minihub import cli\n{change}\nsys.exit(cli.main(sys.argv[1:]))"
+    return subprocess.run(
+        [sys.executable, "-c", code, *args],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )

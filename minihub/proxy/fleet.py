@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from minihub.proxy.context import Context, Settings
@@ -35,29 +36,30 @@ GAUGES = ("clients", "tunnels")
 CHECK_SECONDS = 0.02
 
 
-class DataPath:
+class DataPath(ABC):
     """What the REST API and the metrics may ask, wherever requests are served."""
 
+    @abstractmethod
     def publish(self, added: list[Route], removed: list[bytes], done: Callable[[], None]) -> None:
         """Call ``done`` when everybody who serves goes by the changed table."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refresh(self, done: Callable[[], None]) -> None:
         """Call ``done`` when the table's activity and counters are those of this moment."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tally(self) -> Tally:
         """Return the sums of all counters by name, as of the last refresh."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close_tunnels(self, path: bytes, done: Callable[[int], None]) -> None:
         """Close the open tunnels of a route and call ``done`` with their number."""
-        raise NotImplementedError
 
 
 class Fleet(DataPath):
     """Those who serve in this process and its workers."""
 
+    @abstractmethod
     def start(
         self, sockets: list[socket.socket], others: list[socket.socket], ready: Callable[[], None]
     ) -> None:
@@ -65,23 +67,22 @@ class Fleet(DataPath):
 
         ``others`` are open here and of no use to those who serve.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def retire(self, done: Callable[[], None]) -> None:
         """Accept nobody any more, closing the listening sockets.
 
         Requests in flight are answered and tunnels stay as long as they like; ``done`` is called
         when the last client and tunnel has left.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def drain(self, done: Callable[[], None]) -> None:
         """Retire, and close tunnels and idle clients at once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> None:
         """Cut what is open and wait for the end."""
-        raise NotImplementedError
 
 
 class Threads(Fleet):

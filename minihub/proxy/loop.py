@@ -16,6 +16,7 @@ import os
 import select
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
@@ -61,7 +62,7 @@ class _KqueuePoller:
         self._selector.close()
 
 
-class Connection:
+class Connection(ABC):
     """One descriptor in a loop; the base of everything that gets events.
 
     ``deadline`` is when the sweep calls :meth:`on_timeout`. ``mask`` is the interest registered
@@ -114,9 +115,9 @@ class Connection:
         """Close every descriptor and tell nobody."""
         self.sock.close()
 
+    @abstractmethod
     def on_event(self, mask: int) -> None:
         """Handle readiness; ``mask`` holds READ, WRITE or the poller's error bits."""
-        raise NotImplementedError
 
     def on_timeout(self) -> None:
         """Handle a deadline that has passed."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 import yaml
 from doctor_tools import HEALTHY, close_config, doctor, flags, mend, run
-from harness import DEFAULTS, ROOT, Browser, merge, settled
+from harness import DEFAULTS, ROOT, Browser, merge, run_altered, settled
 
 from minihub import landlock
 from minihub.doctor import verb
@@ -215,20 +213,13 @@ def test_isolation_of_an_old_kernel_is_told(tmp_path, monkeypatch):
     """No kernel without Landlock can be had here: the answer of one is put in its place."""
     directory = configure(tmp_path / "hub", SimpleLocalProcessSpawner={"sandbox": "on"})
     for version, id, level in ((0, "isolation", "fail"), (5, "sandbox", "warn")):
-        code = (
-            "import sys; from minihub import landlock, confinement, local, cli\n"
+        change = (
+            "from minihub import landlock, confinement, local\n"
             f"for one in (landlock, confinement, local): \n  if hasattr(one, 'abi'):"
             f" one.abi = lambda: {version}\n"
             f"landlock.abi = lambda: {version}\n"
-            "sys.exit(cli.main(['doctor', '--all']))"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=directory,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-        )
+        done = run_altered(change, "doctor", "--all", cwd=directory)
         label = {"fail": "FAIL", "warn": "warn"}[level]
         assert re.search(rf"^{label}  {id}: ", done.stdout, re.M), done.stdout + done.stderr
     assert "signals" in done.stdout and "interface 5" in " ".join(done.stdout.split())

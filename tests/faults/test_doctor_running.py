@@ -21,7 +21,7 @@ import psutil
 import pytest
 import requests
 from doctor_tools import HEALTHY, NOBODY, close_config, doctor, flags, mend
-from harness import FAKE_SERVER, ROOT, free_port, gone, make_certificate, merge, until
+from harness import FAKE_SERVER, ROOT, free_port, gone, make_certificate, merge, run_altered, until
 from test_doctor_config import configure
 
 ADMIN = HEALTHY["SharedPasswordAuthenticator"]["admin_password"]
@@ -342,18 +342,11 @@ def test_certificate_that_ends_soon_is_warned_of(tmp_path):
     directory = configure(tmp_path / "hub", JupyterHub=TLS)
     ended_certificate(directory, days="90")
     assert doctor(private(directory)).level("certificate") == "ok"
-    code = (
-        "import sys; from minihub import cli, clock; from datetime import timedelta\n"
+    change = (
+        "from minihub import clock; from datetime import timedelta\n"
         "now = clock.utcnow; clock.utcnow = lambda: now() + timedelta(days=80)\n"
-        "sys.exit(cli.main(['doctor']))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=directory,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = run_altered(change, "doctor", cwd=directory)
     assert re.search(r"warn  certificate: cert.pem ends in 9 d", done.stdout), done.stdout
 
 
@@ -394,18 +387,11 @@ def test_forwarded_fields_that_nobody_believes_are_told(tmp_path):
 def test_python_without_fixes_is_told(tmp_path):
     """A Python of the future cannot be had: its time is put in the place of ours."""
     directory = configure(tmp_path / "hub")
-    code = (
-        "import sys; from minihub import cli, clock; from datetime import timedelta\n"
+    change = (
+        "from minihub import clock; from datetime import timedelta\n"
         "now = clock.utcnow; clock.utcnow = lambda: now() + timedelta(days=3650)\n"
-        "sys.exit(cli.main(['doctor']))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=directory,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = run_altered(change, "doctor", cwd=directory)
     assert re.search(r"^warn  python: Python 3\.\d+\.\d+ gets none since", done.stdout, re.M)
 
 
@@ -562,22 +548,14 @@ def test_check_that_hangs_is_a_finding_and_not_the_end(tmp_path):
         port = silent.getsockname()[1]
         url = f"mysql+pymysql://hub:pw@127.0.0.1:{port}/hub"
         directory = configure(tmp_path / "hub", JupyterHub={"db_url": url})
-        code = (
-            "import sys; from minihub import cli; from minihub.doctor import finding, verb\n"
+        change = (
+            "from minihub.doctor import finding, verb\n"
             "import dataclasses\n"
             "for id, one in finding.CHECKS.items():\n"
             "    finding.CHECKS[id] = dataclasses.replace(one, patience_s=1.0)\n"
-            "sys.exit(cli.main(['doctor']))"
         )
         began = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=directory,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        done = run_altered(change, "doctor", cwd=directory)
         for one in held:
             one.close()
     assert done.returncode == 1 and "no answer within 1 s" in done.stdout, done.stdout + done.stderr

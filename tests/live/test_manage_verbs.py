@@ -309,14 +309,14 @@ def test_server_is_started_listed_read_and_stopped(hub, admin):
 
 def test_named_server(start_hub):
     hub = start_hub({"JupyterHub": {"allow_named_servers": True}})
-    done = run(hub, "server", "start", "root-admin", "work")
-    place = f"{hub.url}user/root-admin/work/"
-    assert done.stdout.splitlines()[-1] == f"root-admin/work is ready at {place}"
-    assert "fake server" in run(hub, "server", "logs", "root-admin", "work").stdout
+    done = run(hub, "server", "start", "root-admin", "second")
+    place = f"{hub.url}user/root-admin/second/"
+    assert done.stdout.splitlines()[-1] == f"root-admin/second is ready at {place}"
+    assert "fake server" in run(hub, "server", "logs", "root-admin", "second").stdout
     done = run(hub, "server", "stop", "root-admin")
     assert outcome(done) == (1, "", "minihub: root-admin does not run\n")
-    done = run(hub, "server", "stop", "root-admin", "work")
-    assert outcome(done) == (0, "root-admin/work has stopped.\n", "")
+    done = run(hub, "server", "stop", "root-admin", "second")
+    assert outcome(done) == (0, "root-admin/second has stopped.\n", "")
 
 
 def test_start_that_fails_ends_with_1_and_its_reason(start_hub):

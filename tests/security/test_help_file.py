@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import psutil
 import pytest
-from harness import FAKE_SERVER, ROOT, make_certificate, merge, settled
+from harness import FAKE_SERVER, ROOT, make_certificate, merge, run_altered, settled
 
 from minihub import readable
 from minihub.doctor import redaction
@@ -319,18 +319,11 @@ def test_file_that_would_hold_a_secret_is_thrown_away(tmp_path):
     (tmp_path / "minihub.yaml").write_text(
         "JupyterHub: {authenticator_class: dummy}\nDummyAuthenticator: {password: Tr0ub4dor-7}\n"
     )
-    code = (
-        "import sys; from minihub import cli; from minihub.doctor import redaction\n"
+    change = (
+        "from minihub.doctor import redaction\n"
         "redaction.Redactor.clean = lambda self, text: text + 'Tr0ub4dor-7'\n"
-        "sys.exit(cli.main(['doctor', '--bundle', 'x.zip']))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = run_altered(change, "doctor", "--bundle", "x.zip", cwd=tmp_path)
     assert done.returncode == 1 and "would have held a secret" in done.stderr, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["minihub.yaml"]
 

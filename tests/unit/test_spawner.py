@@ -259,6 +259,12 @@ def test_hook_may_change_the_environment_of_its_spawner_alone():
     assert "GREETING" not in other.get_env()
 
 
+@pytest.mark.parametrize("method", ["start", "stop", "poll"])
+def test_class_that_leaves_a_method_out_is_told_which(method):
+    with pytest.raises(SpawnError, match=rf"Unfinished\.{method}\(\) is missing"):
+        getattr(make(type("Unfinished", (Spawner,), {})), method)()
+
+
 # -- options, scopes, hooks ----------------------------------------------------------------
 
 
