@@ -57,6 +57,14 @@ def _listening_uid(port: int) -> int | None:
     return None
 
 
+def environment(pid: int) -> dict[str, str]:
+    """Return the environment that a process was started with; empty when it cannot be seen."""
+    try:
+        return psutil.Process(pid).environ()
+    except (psutil.Error, OSError):
+        return {}
+
+
 #: Names of interfaces that lead to virtual machines and containers on this machine only.
 _INNER = (
     "br-",

@@ -163,11 +163,12 @@ def server_program(patient: Patient) -> Iterator[Word]:
     spawner = patient.spawner
     if not isinstance(spawner, LocalProcessSpawner) or not spawner.cmd:
         return
-    program = find_command(spawner.cmd[0])
+    program = find_command(spawner.cmd[0], patient.path)
     if program is None:
         mend = how_to_install(spawner.cmd[0]).removeprefix("Install it: ")
         yield fail(f"there is no program {spawner.cmd[0]} on the PATH of the hub", mend)
-    yield fine(str(program))
+        return
+    yield fine(program)
 
 
 def server_packages(patient: Patient) -> tuple[str, dict[str, str]]:
@@ -179,9 +180,7 @@ def server_packages(patient: Patient) -> tuple[str, dict[str, str]]:
     if not isinstance(spawner, LocalProcessSpawner) or not spawner.cmd:
         return "", {}
     try:
-        command = find_python_program(
-            spawner.cmd[0], spawner.path_of(os.environ.get("PATH") or os.defpath)
-        )
+        command = find_python_program(spawner.cmd[0], spawner.path_of(patient.path))
     except NotWarm:
         return "", {}
     done = subprocess.run(

@@ -21,7 +21,7 @@ from typing import Any
 from traitlets import TraitError
 from traitlets.config import Config
 
-from .. import addresses, config, dburl, hublock, proxyfacts, sqlitefiles
+from .. import addresses, config, dburl, hublock, machine, proxyfacts, sqlitefiles
 from ..app import own_files
 from ..config import Loaded
 from ..errors import ConfigError, MinihubError
@@ -81,6 +81,12 @@ class Patient:
     def hub(self) -> HubFacts | None:
         """The hub that runs here; None where none does. Raises NotPermitted."""
         return hublock.running(self.state_dir)
+
+    @cached_property
+    def path(self) -> str:
+        """The PATH of the hub that runs; ours where none does, or it cannot be seen."""
+        running = machine.environment(self.hub.pid) if self.hub is not None else os.environ
+        return running.get("PATH") or os.environ.get("PATH") or os.defpath
 
     @cached_property
     def proxy(self) -> ProxyFacts | None:

@@ -62,7 +62,7 @@ class SpawnFailed(RequestError):
         failure = server.failure
         self.status = failure.status
         super().__init__(
-            f"Failed to start {server.full_name}: {failure.reason}",
+            f"Failed to start {server.full_name}: {failure.reason} {failure.hint}".strip(),
             headers=getattr(failure, "headers", None),
         )
 

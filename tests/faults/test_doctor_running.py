@@ -492,6 +492,17 @@ def test_server_program_that_is_not_there_is_told(tmp_path, lab_bin):
     assert "jupyter_server 2." in better.said("jupyter")
 
 
+def test_program_of_servers_is_looked_for_where_the_running_hub_does(start_hub, tmp_path):
+    program = tmp_path / "own-server"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    configured = merge(HEALTHY, {"Spawner": {"cmd": [program.name]}})
+    hub = start_hub(configured, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert doctor(hub.directory).level("server-program") == "ok"
+    hub.stop()
+    assert doctor(hub.directory).level("server-program") == "fail"
+
+
 def interpreter_with(place: Path, **packages: str) -> Path:
     """Make an environment that says it has these packages, and the server program."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)

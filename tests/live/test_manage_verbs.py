@@ -319,6 +319,13 @@ def test_named_server(start_hub):
     assert outcome(done) == (0, "root-admin/second has stopped.\n", "")
 
 
+def test_start_that_fails_says_what_to_do(start_hub):
+    hub = start_hub({"Spawner": {"cmd": ["no-such-program"]}})
+    done = run(hub, "server", "start", "root-admin")
+    assert done.returncode == 1 and "no-such-program was not found" in done.stderr
+    assert "Install it, or name another program in Spawner.cmd." in done.stderr
+
+
 def test_start_that_fails_ends_with_1_and_its_reason(start_hub):
     hub = start_hub({"Spawner": {"environment": {"FAKE_MODE": "exit"}}})
     done = run(hub, "server", "start", "root-admin")
