@@ -28,6 +28,8 @@ TIMEOUT_S = 60.0
 PAGINATED = "application/jupyterhub-pagination+json"
 #: An answer larger than this is none of a hub's.
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
+#: So much is shown of what a hub says of an error.
+MESSAGE_CHARS = 1000
 
 
 class RestError(MinihubError):
@@ -186,7 +188,7 @@ def _message(raw: bytes, reason: str) -> str:
         message = json.loads(raw)["message"]
     except (ValueError, KeyError, TypeError):
         message = reason
-    return "".join(c if c.isprintable() else " " for c in str(message))[:300]
+    return "".join(c if c.isprintable() else " " for c in str(message))[:MESSAGE_CHARS]
 
 
 def _date(text: str | None) -> datetime | None:
