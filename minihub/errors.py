@@ -198,16 +198,5 @@ class ProtocolError(MinihubError):
         super().__init__(message)
 
 
-class UpstreamError(MinihubError):
-    """Raised when a proxied target refused, timed out, broke off or answered nonsense."""
-
-    status = 503
-
-    def __init__(self, target: str, phase: str) -> None:
-        self.target = target
-        self.phase = phase
-        super().__init__(f"{target}: {phase}")
-
-
 class ProxyError(MinihubError):
     """Raised when the hub cannot start its proxy or the proxy refuses a request."""

@@ -271,10 +271,6 @@ class Roles:
             rows = Group.select(Group.name).join(GroupMember).join(User)
             return {row.name for row in rows.where(User.name == user_name)}
 
-    def names_of_user(self, user: User) -> list[str]:
-        """Return the names of the roles a user holds directly."""
-        return list(self.rights_of_user(user).roles)
-
     # -- who may do what -------------------------------------------------------------------
 
     def of_user(self, user: User) -> Scopes:

@@ -47,14 +47,6 @@ MIGRATIONS: dict[int, Callable[[peewee.Database], None]] = {
 }
 
 
-def sqlite_path(db_url: str) -> Path | None:
-    """Return the file of an SQLite ``db_url``; None for one in memory or on a server.
-
-    A ``db_url`` without ``://`` is a plain file name. Raises ConfigError for other databases.
-    """
-    return _place(db_url).path
-
-
 def _place(db_url: str) -> dburl.Place:
     try:
         return dburl.parse(db_url)

@@ -124,8 +124,3 @@ def why_not_class_name(name: str) -> str:
         if (top == package and dot) or name.lower() in short_names.split():
             return f'"{name}" is a class of {package}, {why_not_package(package)}'
     return ""
-
-
-def is_class(section: str) -> bool:
-    """Return whether JupyterHub has a configurable class of this name."""
-    return section in _NAMES

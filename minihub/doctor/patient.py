@@ -160,8 +160,3 @@ class Patient:
                 return [tuple(row) for row in db.execute_sql(query).fetchall()]
         finally:
             store.close()
-
-    @property
-    def is_privileged(self) -> bool:
-        """Whether whoever looks may look at everything."""
-        return os.geteuid() == 0

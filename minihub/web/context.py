@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode
@@ -461,12 +461,21 @@ class Context:
         return urls.safe_next(target, (self.host, *self.site.own_hosts), below)
 
     def page(
-        self, template: str, status: int = 200, *, original: bool = False, **namespace: Any
+        self,
+        template: str,
+        status: int = 200,
+        *,
+        otherwise: Sequence[str] = (),
+        original: bool = False,
+        **namespace: Any,
     ) -> Any:
-        """Answer with a rendered page; ``original`` leaves out the administrator's overrides."""
+        """Answer with a rendered page; ``original`` leaves out the administrator's overrides.
+
+        ``otherwise`` names pages that may stand in for one that does not exist.
+        """
         renderer = self.site.renderer
         render = renderer.render_original if original else renderer.render
-        body = render(template, **{**self.namespace(), **namespace})
+        body = render(template, *otherwise, **{**self.namespace(), **namespace})
         response = self.reply(body, status, "text/html")
         response.set_header("Cache-Control", "private, no-store")
         return response

@@ -17,8 +17,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from markupsafe import escape
-
 from ..texts import Text
 
 #: The languages there are, each by its own name, in the order they are shown.
@@ -59,10 +57,6 @@ class Catalogue:
         return self.gettext(value.msgid) % {
             name: self.tell(part) for name, part in value.values.items()
         }
-
-    def tell_markup(self, value: Any) -> Any:
-        """Return as :meth:`tell`, escaped."""
-        return escape(self.tell(value))
 
 
 ENGLISH = Catalogue("en")

@@ -292,8 +292,8 @@ class Renderer:
 
     # -- pages -----------------------------------------------------------------------------
 
-    def render(self, name: str, **namespace: Any) -> str:
-        """Return the page ``name`` as HTML.
+    def render(self, *names: str, **namespace: Any) -> str:
+        """Return the first page of these names that exists, as HTML.
 
         ``namespace`` goes over ``template_vars``, and those over ``DEFAULTS``; a None in
         ``namespace`` stands back for a value below it. ``xsrf_token`` and ``xsrf_form_html``
@@ -301,27 +301,18 @@ class Renderer:
 
         Raises TemplateError when the template or one it uses is absent or fails.
         """
-        return self._render(self._environment, [name], namespace)
+        return self._render(self._environment, names, namespace)
 
-    def render_original(self, name: str, **namespace: Any) -> str:
-        """Return our own page ``name``, with no override in any part of it.
+    def render_original(self, *names: str, **namespace: Any) -> str:
+        """Return our own page, with no override in any part of it.
 
         This is what an error is shown with that an override may have caused.
         """
-        return self._render(self._original, [name], namespace)
-
-    def render_error(self, status_code: int, **namespace: Any) -> str:
-        """Return the error page of ``status_code``: ``404.html`` and the like, or ``error.html``.
-
-        Raises TemplateError as :meth:`render` does.
-        """
-        names = [f"{status_code}.html", "error.html"]
-        return self._render(self._environment, names, {"status_code": status_code, **namespace})
+        return self._render(self._original, names, namespace)
 
     def _render(
-        self, environment: jinja2.Environment, names: list[str], namespace: Mapping[str, Any]
+        self, environment: jinja2.Environment, names: Sequence[str], namespace: Mapping[str, Any]
     ) -> str:
-        """Render the first of ``names`` that exists."""
         values = self._call_template_vars(namespace.get("user"))
         for key, value in namespace.items():
             if value is not None or key not in values:

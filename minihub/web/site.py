@@ -211,10 +211,11 @@ class Site:
         return response
 
     def error_page(self, ctx: Context, status: int, message: str, **namespace: Any) -> Any:
-        """Return an error page; ``404.html`` for 404, else ``error.html``."""
+        """Return an error page: that of the status, such as ``404.html``, else ``error.html``."""
         phrase = phrases.of(status)
-        name = "404.html" if status == 404 else "error.html"
+        name = f"{status}.html"
         namespace |= {"status_code": status, "status_message": phrase, "message": message}
+        namespace["otherwise"] = ("error.html",)
         try:
             return ctx.page(name, status, **namespace)
         except TemplateError as error:

@@ -47,6 +47,9 @@ def test_template_paths_override_one_template_and_extend_the_original(start_hub,
     # A change shows without a restart.
     write(tmp_path / "mine" / "404.html", "gone")
     assert get(hub, "hub/nowhere").text == "gone"
+    write(tmp_path / "mine" / "403.html", "{{ status_code }}: ask room 7")
+    refused = hub.browser("ada").get("/hub/admin")
+    assert (refused.status_code, refused.text) == (403, "403: ask room 7")
 
 
 def test_broken_override_is_told_in_the_log_and_shown_as_an_error(start_hub, tmp_path):

@@ -32,6 +32,10 @@ def overrides(tmp_path):
     return write
 
 
+def error_page(renderer, status, **namespace):
+    return renderer.render(f"{status}.html", "error.html", status_code=status, **namespace)
+
+
 def _one(directory: str, **options) -> Renderer:
     return Renderer(template_paths=[directory], **options)
 
@@ -65,14 +69,14 @@ def test_override_of_the_frame_reaches_every_page(overrides):
 def test_override_of_404_replaces_the_whole_page(overrides):
     renderer = _one(overrides("404.html", "Lost? {{ status_code }} {{ base_url }}"))
     assert renderer.render("404.html", status_code=404) == "Lost? 404 /hub/"
-    assert renderer.render_error(404) == "Lost? 404 /hub/"
+    assert error_page(renderer, 404) == "Lost? 404 /hub/"
 
 
 def test_error_page_of_one_status_is_found_by_its_number(overrides):
     renderer = _one(overrides("503.html", "Back soon"))
-    assert renderer.render_error(503, message="down") == "Back soon"
-    assert "There is nothing here" in renderer.render_error(404)
-    assert "Something went wrong" in renderer.render_error(500)
+    assert error_page(renderer, 503, message="down") == "Back soon"
+    assert "There is nothing here" in error_page(renderer, 404)
+    assert "Something went wrong" in error_page(renderer, 500)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +292,7 @@ def test_originals_render_whatever_the_overrides_are(overrides):
     with pytest.raises(TemplateError):
         renderer.render("error.html", status_code=500)
     with pytest.raises(TemplateError):
-        renderer.render_error(500)
+        error_page(renderer, 500)
     assert "Something went wrong" in renderer.render_original("error.html", status_code=500)
 
 

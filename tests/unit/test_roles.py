@@ -64,14 +64,14 @@ def make_service(store, name, admin=False):
 def test_every_user_holds_self(held, ada):
     assert held.of_user(ada).allows("servers", user="ada")
     assert not held.of_user(ada).has_any("admin:users")
-    assert held.names_of_user(ada) == ["user"]
+    assert held.rights_of_user(ada).roles == ("user",)
 
 
 def test_admin_holds_everything(held, accounts):
     root = accounts.ensure_user("root", admin=True)[0]
     assert held.of_user(root).allows("admin:users")
     assert held.of_user(root).allows("access:servers", server="ada/")
-    assert held.names_of_user(root) == ["admin", "user"]
+    assert held.rights_of_user(root).roles == ("admin", "user")
 
 
 def test_admin_does_not_enter_others_servers_without_admin_access(store, accounts):
@@ -98,8 +98,8 @@ def test_role_reaches_users_groups_and_services(held, store, accounts, ada):
     load(held, entry | {"users": ["ada"], "groups": ["club"], "services": ["grader"]})
     for scopes_held in (held.of_user(ada), held.of_user(bob), held.of_service(service)):
         assert scopes_held.allows("read:users", user="carl")
-    assert held.names_of_user(ada) == ["reading", "user"]
-    assert held.names_of_user(bob) == ["user"]
+    assert held.rights_of_user(ada).roles == ("reading", "user")
+    assert held.rights_of_user(bob).roles == ("user",)
     assert held.rights_of_user(bob).groups == ("club",)
     assert held.rights_of_service(service).roles == ("reading",)
 

@@ -11,7 +11,7 @@ import pytest
 
 from minihub import models
 from minihub.errors import ConfigError, SchemaError, StoreError
-from minihub.store import SCHEMA_VERSION, Cache, Store, sqlite_path
+from minihub.store import SCHEMA_VERSION, Cache, Store
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def add_user(name):
     ],
 )
 def test_db_url_names_a_file(url, path):
-    found = sqlite_path(url)
+    found = Store(url).path
     assert (str(found) if found else None) == path
 
 
