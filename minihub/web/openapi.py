@@ -90,7 +90,7 @@ def document(tables: Iterable[Routes], api_prefix: str) -> dict[str, Any]:
 
 
 def _operation(route: Route, path: str) -> dict[str, Any]:
-    summary, _, more = (route.handler.__doc__ or "").strip().partition("\n")
+    summary, _, more = (route.handler.__doc__ or "").strip().replace("``", "`").partition("\n")
     words = [" ".join(part.split()) for part in (more, _needs(route)) if part.strip()]
     described = {
         "operationId": _operation_id(route, path),

@@ -20,20 +20,9 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1])]
 
 from harness import HubProcess  # noqa: E402
-from people import DESK, LAPTOP, TIMEOUT_MS, Person  # noqa: E402
+from people import DESK, FLAGS, TIMEOUT_MS, Person  # noqa: E402
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
-#: A browser that asks nothing of anybody by itself, also where root runs it in a container.
-FLAGS = (
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-dev-shm-usage",
-    "--disable-gpu",
-    "--disable-sync",
-    "--no-first-run",
-    "--no-sandbox",
-    f"--host-resolver-rules=MAP {LAPTOP} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
 #: Every port is any that is free, since more than one hub runs here.
 FREE_PORTS = (
     "--ip=127.0.0.1",

@@ -37,6 +37,17 @@ IMAGES = ROOT / "docs" / "images"
 RENEW = "MINIHUB_DOCS_IMAGES"
 #: What the machine that runs the hub is called in its room.
 LAPTOP = "laptop.example"
+#: A browser that asks nothing of anybody by itself, also where root runs it in a container.
+FLAGS = (
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-sandbox",
+    f"--host-resolver-rules=MAP {LAPTOP} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
 #: The window of a guide's picture.
 PAGE = {"width": 1000, "height": 640}
 DESK = {"width": 1280, "height": 800}

@@ -4,9 +4,8 @@ import json
 import shutil
 
 import pytest
-from conftest import FLAGS
 from harness import HubProcess, free_port, make_certificate, resolve_to_loopback
-from people import TIMEOUT_MS
+from people import FLAGS, TIMEOUT_MS
 from playwright.sync_api import sync_playwright
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
