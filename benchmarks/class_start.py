@@ -1,13 +1,24 @@
 #!/usr/bin/env python3
 """A class begins: JupyterLab for 1, 10 and 30 people, from their request until all are ready.
 
-Usage: python3 benchmarks/class_start.py [--counts 1,10,30] [--rounds N] [--only NAMES] [--save]
+Usage: python3 benchmarks/class_start.py [--counts 1,10,30] [--rounds N] [--firsts N]
+       [--only NAMES] [--save]
 
 The servers are an unmodified jupyterhub-singleuser with JupyterLab. minihub starts them warm, and
 for comparison cold; JupyterHub starts them with its SimpleLocalProcessSpawner behind
 configurable-http-proxy. All on all cores, one hub at a time, in interleaved rounds. Memory is PSS,
 in which shared pages are divided among their users, of all servers, with the warm parent. Meanwhile
 the hub's API is asked for a user every 50 ms (20 ms for one server).
+
+First starts come before the rounds: hubs that are new, one warm and one cold in turn, each with a
+server that is asked for as soon as the hub answers; then the same hub, started again. A start that
+does not count comes before, so that no hub is the one that reads the files from the disk.
+
+JupyterLab asks npm, where there is one, for its directory at every start, and that costs as much
+processor time as a good part of a warm start. JupyterHub needs node for its proxy, and who installs
+that as its documentation says has npm on the servers' PATH; minihub needs neither. So there are two
+sets of rows: with npm, as on this machine and on JupyterHub's, and without npm on the PATH of any
+contestant's servers, as on a machine that never had JupyterHub. The bar counts in both.
 
 Exit code: 0 when every bar is met, 1 when one is missed.
 
@@ -43,14 +54,29 @@ READY_TIMEOUT_S = 300.0
 STEP_S = (0.02, 0.05)
 #: How many more times a round starts one server, which takes a moment and varies.
 AGAIN = 2
+#: Programs that rows "without npm" keep from servers.
+NPM = ("npm", "npx")
+#: How many servers have to be so much sooner than JupyterHub's.
+BARRED = (1, 30)
+#: First starts: what was learned of the program is not known yet, and known.
+FIRSTS = {
+    "first-new": "first start of a new hub, right after its own",
+    "first-again": "first start of a hub started again, right after its own",
+}
+#: What the rows of each PATH are called.
+WITH, WITHOUT = "", ", no npm"
 
 
 class ClassHub(Hub):
     """A hub whose servers are JupyterLab."""
 
-    def __init__(self, work: Path, python: str, minihub: Path, lab: Path, name: str) -> None:
+    def __init__(
+        self, work: Path, python: str, minihub: Path, lab: Path, name: str, path: str = ""
+    ) -> None:
+        """``path`` is the PATH of servers; "" for the hub's own."""
         self.lab = lab
         self.name = name
+        self.path = path
         super().__init__(work, python, minihub, lab if name == JUPYTERHUB else None)
 
     def _settings(self, server: list[str]) -> dict[str, dict[str, Any]]:
@@ -60,6 +86,7 @@ class ClassHub(Hub):
             "args": ["--allow-root"] if os.geteuid() == 0 else [],
             "start_timeout": 240,
             "http_timeout": 240,
+            "environment": {"PATH": self.path} if self.path else {},
         }
         if self.is_minihub:
             warm = "off" if self.name == COLD else "auto"
@@ -121,6 +148,20 @@ class ClassHub(Hub):
         return total / 1024
 
 
+def without_npm(place: Path) -> str:
+    """Return a PATH with the programs of this one but for npm, as links in a new directory."""
+    place.mkdir()
+    for directory in os.get_exec_path():
+        for file in Path(directory).glob("*"):
+            link = place / file.name
+            if file.name not in NPM and not link.is_symlink() and file.is_file():
+                link.symlink_to(file.absolute())
+    for name in NPM:
+        if shutil.which(name, path=str(place)):
+            raise Failed(f"{name} is still there")
+    return str(place)
+
+
 def pss_kib(pid: int) -> int:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
@@ -172,46 +213,88 @@ class Run:
         self.figures = {key: figure for key, figure in self._figures()}
 
     def _figures(self) -> Any:
-        first = "first start of a new hub, right after its own"
         bars = (Bar(1.1, COLD, at_least=False),)
-        yield "first", Figure("first", first, "s", bars)
+        for key, title in FIRSTS.items():
+            yield key, Figure(key, title, "s", bars)
         for count in self.counts:
             people = f"{count} server{'s' if count > 1 else ''}"
-            bars = (Bar(0.1, JUPYTERHUB, at_least=False),) if count in (1, 30) else ()
-            yield f"ready-{count}", Figure(f"ready-{count}", f"{people} until ready", "s", bars)
+            yield self._ready(count, people, WITH)
             bars = (Bar(0.5, JUPYTERHUB, at_least=False),) if count >= 10 else ()
             title = f"memory of each of {people}"
             yield f"memory-{count}", Figure(f"memory-{count}", title, "MiB", bars)
             bars = (Bar(100, at_least=False),) if count > 1 else ()
             title = f"API meanwhile, {people}, p99"
             yield f"api-{count}", Figure(f"api-{count}", title, "ms", bars)
+        for count in self.counts:
+            if count in BARRED:
+                people = f"{count} server{'s' if count > 1 else ''}"
+                yield self._ready(count, people, WITHOUT)
+
+    @staticmethod
+    def _ready(count: int, people: str, path: str) -> tuple[str, Figure]:
+        bars = (Bar(0.1, JUPYTERHUB, at_least=False),) if count in BARRED else ()
+        key = f"ready-{count}{path}"
+        return key, Figure(key, f"{people} until ready{path}", "s", bars)
+
+    def first(self, number: int) -> None:
+        """Take the first starts of two new hubs, one warm and one cold; the order alternates."""
+        pair = [name for name in (MINIHUB, COLD) if name in self.names]
+        for name in pair[:: 1 if number % 2 else -1]:
+            try:
+                self._first(name, self.work / f"first-{number}-{len(name)}", count=number >= 0)
+            except (Failed, OSError) as error:
+                for key in FIRSTS:
+                    self.figures[key].fail(name, error)
+
+    def _first(self, name: str, place: Path, *, count: bool) -> None:
+        hub = ClassHub(place, self.python, self.minihub, self.lab, name)
+        for key in FIRSTS if count else list(FIRSTS)[:1]:
+            try:
+                hub.start(self.cores)
+                if not (place / "asked").exists():
+                    hub.add_users(["student"])
+                    (place / "asked").touch()
+                took = hub.begin(["student"])
+                if count:
+                    self.figures[key].add(name, took)
+                    print(f"  {name}: {self.figures[key].title}: {took:.2f} s", flush=True)
+                hub.end(["student"])
+                hub.wait_warm()
+            finally:
+                hub.stop()
 
     def round(self, number: int) -> None:
-        for name in self.names:
-            try:
-                self._measure(name, self.work / f"{number}-{name.replace(', ', '-')}")
-            except (Failed, OSError) as error:
-                for figure in self.figures.values():
-                    figure.fail(name, error)
+        """Measure each contestant, with npm on its servers' PATH and without."""
+        bare = [count for count in self.counts if count in BARRED]
+        for path, counts in ((WITH, self.counts), (WITHOUT, bare)):
+            for name in self.names:
+                if path == WITHOUT and name == COLD:
+                    continue  # no bar compares with it
+                place = self.work / f"{number}-{name.replace(', ', '-')}{path.replace(', ', '-')}"
+                try:
+                    self._measure(name, place, path, counts)
+                except (Failed, OSError) as error:
+                    for key, figure in self.figures.items():
+                        if key not in FIRSTS and key.endswith(WITHOUT) == (path == WITHOUT):
+                            figure.fail(name, error)
 
-    def _measure(self, name: str, place: Path) -> None:
-        hub = ClassHub(place, self.python, self.minihub, self.lab, name)
+    def _measure(self, name: str, place: Path, path: str, counts: list[int]) -> None:
+        servers_path = without_npm(self.work / f"{place.name}-bin") if path == WITHOUT else ""
+        hub = ClassHub(place, self.python, self.minihub, self.lab, name, servers_path)
         try:
             hub.start(self.cores)
-            everybody = [f"student-{index}" for index in range(max(self.counts))]
+            everybody = [f"student-{index}" for index in range(max(counts))]
             hub.add_users([*everybody, "watcher"])
-            if hub.is_minihub:
-                self.figures["first"].add(name, hub.begin(everybody[:1]))
-                hub.end(everybody[:1])
             hub.wait_warm()
-            for count in [*[1] * AGAIN, *self.counts] if 1 in self.counts else self.counts:
+            for count in [*[1] * AGAIN, *counts] if 1 in counts else counts:
                 with Asker(hub, "watcher", STEP_S[count > 1]) as asker:
                     took = hub.begin(everybody[:count])
-                self.figures[f"ready-{count}"].add(name, took)
-                self.figures[f"memory-{count}"].add(name, hub.pss_mib() / count)
-                self.figures[f"api-{count}"].add(name, asker.p99_ms())
+                self.figures[f"ready-{count}{path}"].add(name, took)
+                if path == WITH:
+                    self.figures[f"memory-{count}"].add(name, hub.pss_mib() / count)
+                    self.figures[f"api-{count}"].add(name, asker.p99_ms())
                 hub.check_warm(count)
-                print(f"  {name}: {count} ready after {took:.2f} s", flush=True)
+                print(f"  {name}: {count} ready after {took:.2f} s{path}", flush=True)
                 hub.end(everybody[:count])
         finally:
             hub.stop()
@@ -221,11 +304,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--counts", default="1,10,30")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--firsts", type=int, default=5, help="how many hubs start a first server")
     parser.add_argument("--only", help=f"some of: {'; '.join(CONTESTANTS)}")
     parser.add_argument("--save", action="store_true", help="keep the results in results/")
     parser.add_argument("--python", default=sys.executable, help="the Python of minihub")
     arguments = parser.parse_args()
-    common.need("node", "taskset")
+    common.need("node", "npm", "taskset")
     common.raise_descriptor_limit()
     common.install_chp()
     work = Path(tempfile.mkdtemp(prefix="minihub-class-"))
@@ -234,11 +318,15 @@ def main() -> int:
         run = Run(arguments, work)
         version = subprocess.check_output([run.lab / "jupyterhub", "--version"], text=True).strip()
         settings = {
-            "rounds": arguments.rounds,
+            "rounds": f"{arguments.rounds}, and {arguments.firsts} first starts",
             "python": subprocess.check_output([arguments.python, "-VV"], text=True).strip(),
             "rival": f"JupyterHub {version}, configurable-http-proxy {common.CHP_VERSION}",
         }
         table = Table("class_start", MINIHUB, [COLD, JUPYTERHUB], settings)
+        if arguments.firsts:
+            run.first(-1)
+        for number in range(arguments.firsts):
+            run.first(number)
         for number in range(arguments.rounds):
             run.round(number)
         for figure in run.figures.values():
