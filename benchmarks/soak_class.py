@@ -239,10 +239,13 @@ class Answers(Repeated):
         if answer[9:12] != b"200":
             raise Failed(f"GET /hub/api was answered {answer[:60]!r}")
 
+    def begin(self) -> None:
+        """Forget the times so far."""
+        self._times_ms = []
+
     def p99_ms(self) -> float:
-        """Return the 99th percentile since the last call."""
-        times, self._times_ms = self._times_ms, []
-        return statistics.quantiles(times, n=100)[98]
+        """Return the 99th percentile since ``begin``."""
+        return statistics.quantiles(self._times_ms, n=100)[98]
 
 
 def public(hub: ClassHub, method: str, path: str, headers: dict[str, str], body: str = "") -> Any:
@@ -345,7 +348,7 @@ def soak(hub: ClassHub, amounts: dict[str, int], report: Report) -> None:
         before = {which: hub.settled(which) for which in ("hub", "proxy")}
         for which, state in before.items():
             report.state("before", which, state)
-        answers.p99_ms()
+        answers.begin()
         echoes = sockets.echoes
         counts = work_for(hub, names, others, amounts["seconds"], report)
         report.note("seconds of work", amounts["seconds"])
@@ -361,13 +364,13 @@ def soak(hub: ClassHub, amounts: dict[str, int], report: Report) -> None:
             found = judge(state, after, ALLOWANCE_MIB)
             report.problems += [f"the {which}'s {text}" for text in found]
 
-        answers.p99_ms()
+        answers.begin()
         took = hub.each(many, hub.start_server)
         report.note(f"{len(many)} servers at once [s]", took)
         report.note("GET /hub/api at many starts, p99 [ms]", answers.p99_ms(), P99_LIMIT_MS)
         hub.each(many, hub.stop_server)
 
-        answers.p99_ms()
+        answers.begin()
         began = time.monotonic()
         pause_s = LOGIN_LIMIT_S * 0.9 / len(logins)
 
