@@ -216,6 +216,7 @@ def admin(ctx: Context) -> Any:
         total_users=directory.count(hub.store, Wanted()),
         found_users=count,
         running_servers=len(hub.active_servers()),
+        culls=ctx.site.culler is not None,
         machine=machine_facts(ctx),
         warm=warm_facts(ctx),
         search=search,
