@@ -217,6 +217,8 @@ class ClassName(TraitType):
             reason = "" if ours else upstream.why_not_class_name(value)
             if reason:
                 raise TraitError(reason)
+            if not ours and "." not in value:
+                raise TraitError(f'"{value}" is no name that is known here; give {self.info()}')
             value = import_class(ours or value)
         if not isinstance(value, type):
             raise TraitError(f"{value!r} is not a class; give {self.info()}")
@@ -240,8 +242,6 @@ def import_class(dotted: str) -> Any:
     is told in the same way.
     """
     module_name, _, name = dotted.rpartition(".")
-    if not module_name:
-        raise TraitError(f'"{dotted}" is neither a known short name nor a dotted name')
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the module is the user's own code

@@ -56,6 +56,8 @@ class Authenticator(LoggingConfigurable):
 
     #: Whether the hub keeps this authenticator's passwords and has pages for setting them.
     keeps_passwords = False
+    #: Whether who logs in is a user of the operating system.
+    has_system_users = False
 
     def use_accounts(self, accounts: Any) -> None:
         """Take the hub's users (a :class:`minihub.accounts.Accounts`), before the first login."""

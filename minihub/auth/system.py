@@ -31,6 +31,8 @@ ADD_USER_TIMEOUT_S = 120.0
 class LocalAuthenticator(Authenticator):
     """The base of authenticators whose users are the operating system's."""
 
+    has_system_users = True
+
     create_system_users = Bool(
         False, help="Create the system user of a new user of the hub; the hub must run as root."
     ).tag(config=True)

@@ -252,6 +252,7 @@ def owner_page(ctx: Context, code: str, status: int = 200, error: str = "") -> A
         url=f"{ctx.site.hub_prefix}login?{urlencode({'owner': code})}",
         username="" if link.uid == 0 else _name_of(link.uid),
         ask_username=link.uid == 0,
+        needs_account=_needs_account(ctx),
         new_hub=not ctx.site.accounts.has_admin(),
         error=error,
     )
@@ -267,7 +268,7 @@ def become_owner(ctx: Context, code: str) -> Any:
         return owner_page(ctx, code)
     if link.uid == 0:
         name = ctx.form.get("username", "").strip()
-        problem = _unfit_owner(name)
+        problem = _unfit_owner(name) if _needs_account(ctx) else ""
         if problem:
             return owner_page(ctx, code, 400, problem)
     else:
@@ -294,8 +295,14 @@ def _name_of(uid: int) -> str:
         return f"user-{uid}"
 
 
+def _needs_account(ctx: Context) -> bool:
+    """Return whether users of this hub are users of the machine, for their logins or servers."""
+    spawner = ctx.site.hub.spawner_class
+    return ctx.site.authenticator.has_system_users or getattr(spawner, "changes_user", False)
+
+
 def _unfit_owner(name: str) -> str:
-    """Return why ``name`` cannot own a hub that runs as root, or an empty text."""
+    """Return why ``name`` cannot own a hub whose users are the machine's, or an empty text."""
     try:
         entry = pwd.getpwnam(name)
     except (KeyError, ValueError):

@@ -71,6 +71,7 @@ DEFAULTS: dict[str, Any] = {
     "not_allowed": False,  # the password was right, but the user is on no list
     "username": "",
     "ask_username": False,
+    "needs_account": False,  # the name must be a user of the machine
     "new_hub": False,
     "error": "",
     "join_url": "",  # where people make an account; without it there is no link

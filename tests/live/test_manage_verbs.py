@@ -152,7 +152,8 @@ def somebody():
 
 
 @pytest.mark.root
-def test_admin_link_leads_to_the_running_hub_and_makes_an_admin_on_any_hub(hub, somebody):
+def test_admin_link_leads_to_the_running_hub_and_makes_an_admin_on_any_hub(start_hub, somebody):
+    hub = start_hub({"JupyterHub": {"spawner_class": "localprocess"}})
     done = run_process(hub, "admin", "link", env=os.environ | {"SUDO_USER": ""})
     assert done.returncode == 0 and done.stdout.startswith(hub.url)  # a port nobody configured
     path = LINK.match(done.stdout)["path"]
@@ -166,6 +167,18 @@ def test_admin_link_leads_to_the_running_hub_and_makes_an_admin_on_any_hub(hub, 
     assert (answer.status_code, answer.headers["Location"]) == (302, "/hub/home")
     assert browser.get("/hub/admin").status_code == 200
     assert hub.browser().get(path).status_code == 403  # once
+
+
+@pytest.mark.root
+def test_owner_of_a_hub_without_system_users_chooses_a_name(hub):
+    path = LINK.match(run(hub, "admin", "link").stdout)["path"]
+    browser = hub.browser()
+    assert "on this computer" not in browser.get(path).text
+    answer = browser.submit(path, {"username": "a/b"})
+    assert answer.status_code == 400 and "it contains a slash" in answer.text
+    answer = browser.submit(path, {"username": "Miss-Liu"})
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/hub/home")
+    assert "miss-liu" in browser.get("/hub/admin").text
 
 
 def test_admin_link_without_a_hub_says_that_it_must_run(rested):

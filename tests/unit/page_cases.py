@@ -153,9 +153,11 @@ PAGES: dict[str, list[dict]] = {
     ],
     "owner.html": [
         {"user": None, "username": "ana", "new_hub": True},
+        {"user": None, "ask_username": True, "new_hub": True},
         {
             "user": None,
             "ask_username": True,
+            "needs_account": True,
             "username": "root",
             "error": "The owner cannot be root. Give the name of another user of this computer.",
         },
