@@ -99,14 +99,21 @@ def _patiently(
 def _is_ours(fn: Callable[..., Any]) -> bool:
     """Return whether a function, a method or a callable object is minihub's own.
 
-    Coroutine functions need no thread either: what they return is awaited.
+    A method of ours that somebody else's class has inherited is not: it calls what that class has
+    overridden. Coroutine functions need no thread either: what they return is awaited.
     """
     while isinstance(fn, functools.partial):
         fn = fn.func
     if inspect.iscoroutinefunction(fn):
         return True
-    fn = getattr(fn, "__func__", fn)
-    module = getattr(fn, "__module__", None) or type(fn).__module__
+    owner = getattr(fn, "__self__", None)
+    if owner is not None and not _is_of_minihub(owner if isinstance(owner, type) else type(owner)):
+        return False
+    return _is_of_minihub(getattr(fn, "__func__", fn))
+
+
+def _is_of_minihub(thing: Any) -> bool:
+    module = getattr(thing, "__module__", None) or type(thing).__module__
     return module.partition(".")[0] == "minihub"
 
 

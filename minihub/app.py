@@ -15,7 +15,6 @@ import getpass
 import logging
 import os
 import queue
-import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -41,6 +40,7 @@ from . import (
     metrics,
     orphans,
     ownerlink,
+    rlimits,
     roles,
     runtime,
     standins,
@@ -172,7 +172,7 @@ def _start(
     """Start everything; what must be undone is on ``stack``."""
     startcheck.check(options)
     role_specs = roles.parse(options.load_roles, options.extra_user_scopes)
-    _raise_descriptor_limit()
+    rlimits.raise_descriptors()
     state_dir = private_directory(Path(options.state_dir))
     private_directory(state_dir / "logs")
     lock = stack.enter_context(hublock.hold(state_dir))
@@ -471,12 +471,6 @@ def _pid_file(path: Path) -> Iterator[None]:
         with suppress(OSError):
             if path.read_text() == mine:
                 path.unlink()
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 65536)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _stop_proxy(proxy: Any, cleanup: Cleanup) -> None:

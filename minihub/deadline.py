@@ -16,6 +16,9 @@ from . import aio
 from .errors import SpawnTimeout
 from .texts import Text
 
+#: How long somebody else's proxy may take to do what it is asked.
+PATIENCE_S = 60.0
+
 
 def in_time(what: str, spawner: Any, fn: Callable[..., Any], *args: Any) -> Any:
     """Return what a function returns; ``what`` names it.

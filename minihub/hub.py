@@ -307,7 +307,7 @@ class Hub:
             url = server.target + spawner.server_url
             spawner.wait_ready(url)
         self._go_on(server)
-        self.routes.add_server(server)
+        self.routes.add_server(server, partial(self._go_on, server))
         server.started = clock.utcnow()
         self.rows.save_started(server)
         if not server.move(State.READY, only_from=State.SPAWNING):  # SPAWNING -> READY
@@ -555,7 +555,10 @@ class Hub:
         """Yield the servers that ran when the last hub ended, each with its spawner."""
         for server, user, state in self.rows.left_running():
             server.spawner = self._new_spawner(self.user_info(user), server.name)
-            server.spawner.load_state(state)
+            try:
+                deadline.in_time("load_state", server.spawner, server.spawner.load_state, state)
+            except Exception:  # a spawner may be anybody's; what it says of the server, counts
+                log.exception("The spawner of %s does not take its state", server.full_name)
             yield server
 
     def stop(self, *, stop_servers: bool) -> None:

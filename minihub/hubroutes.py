@@ -16,8 +16,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import aio, clock, metrics
+from . import aio, clock, deadline, metrics
 from .activity import Activity
+from .errors import ProxyError
 from .hookinfo import HubInfo, UserInfo
 from .server import Server
 from .servicerunner import ServiceRunner
@@ -56,27 +57,41 @@ class HubRoutes:
         person = self._person(server.user_name)
         return self.info.routespec(person.host, person.server_url(server.name))
 
-    def add_server(self, server: Server) -> None:
-        """Tell the proxy where a server is."""
+    def add_server(self, server: Server, still_wanted: Callable[[], Any] | None = None) -> None:
+        """Tell the proxy where a server is; ``still_wanted`` may raise to give up meanwhile."""
         data = {"user": server.user_name, "server_name": server.name}
         with metrics.timed("proxy_add_duration_seconds"):
-            self._add(self.of_server(server), server.target, data)
+            self._add(self.of_server(server), server.target, data, still_wanted)
 
     def remove_server(self, server: Server) -> None:
         """Make the proxy forget a server."""
         with metrics.timed("proxy_delete_duration_seconds"):
-            aio.call(self.proxy.delete_route, self.of_server(server))
+            self._ask(self.proxy.delete_route, self.of_server(server))
 
     def close_tunnels(self, server: Server) -> None:
         """Make the proxy close the WebSockets that are open to a server, which goes on."""
-        aio.call(self.proxy.close_tunnels, self.of_server(server))
+        self._ask(self.proxy.close_tunnels, self.of_server(server))
 
     def add_hub(self) -> None:
         """Send everything that is no server's to the hub."""
         self._add(self.hub_routespec, self._hub_target(), {"hub": True})
 
-    def _add(self, spec: str, target: str | None, data: dict[str, Any]) -> None:
-        aio.call(self.proxy.add_route, spec, target, data)
+    def _add(
+        self,
+        spec: str,
+        target: str | None,
+        data: dict[str, Any],
+        still_wanted: Callable[[], Any] | None = None,
+    ) -> None:
+        self._ask(self.proxy.add_route, spec, target, data, still_wanted=still_wanted)
+
+    def _ask(self, method: Callable[..., Any], *args: Any, **how: Any) -> Any:
+        """Call a method of the proxy's. Raises ProxyError for one that does not answer."""
+        try:
+            return aio.call(method, *args, timeout_s=deadline.PATIENCE_S, **how)
+        except TimeoutError as error:
+            told = f"{type(self.proxy).__name__}.{method.__name__} has not ended: {error}"
+            raise ProxyError(told) from error
 
     def _hub_target(self) -> str:
         parts = urlsplit(self.info.api_url)
@@ -86,7 +101,7 @@ class HubRoutes:
         """Make the proxy's routes what they should be, and note the activity it saw."""
         with self._lock, metrics.timed("check_routes_duration_seconds"):
             with metrics.timed("proxy_poll_duration_seconds"):
-                found = aio.call(self.proxy.get_all_routes)
+                found = self._ask(self.proxy.get_all_routes)
             # Those asked of the proxy first: what was added since then is not taken for stale.
             servers = {self.of_server(server): server for server in self._servers()}
             fixed = self._fixed()
@@ -97,7 +112,7 @@ class HubRoutes:
                 self._check_server(spec, server, found.get(spec))
             for spec in set(found) - set(fixed) - set(servers):
                 log.warning("Deleting the stale route %s", spec)
-                aio.call(self.proxy.delete_route, spec)
+                self._ask(self.proxy.delete_route, spec)
             if note_activity:
                 self._note_activity(servers, found)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import threading
 from collections import deque
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from . import cpu, machine, metrics, usage
+from . import cpu, machine, metrics, rlimits, usage
 from .errors import BadRequest, SpawnError, TooMany
 from .local import LocalProcessSpawner
 from .server import Server, State
@@ -260,9 +261,12 @@ def missing(spawner: Any) -> Iterator[str]:
     """Yield what of the limits and guarantees of ``spawner`` is not held here, as sentences."""
     names = ("mem_limit", "mem_guarantee", "cpu_limit", "cpu_guarantee")
     given = [name for name in names if getattr(spawner, name)]
+    if is_here(spawner):
+        shared = not spawner.changes_user or os.geteuid() != 0
+        yield from rlimits.missing(spawner.rlimits, is_shared=shared)
     if not given:
         return
-    if not isinstance(spawner, LocalProcessSpawner):
+    if not is_here(spawner):
         options = ", ".join(f"Spawner.{name}" for name in given)
         yield f"{options}: only told to the server; {type(spawner).__name__} has to hold it"
         return

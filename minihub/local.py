@@ -34,6 +34,7 @@ from . import (
     landlock,
     orphans,
     process,
+    rlimits,
     startwords,
     warmpool,
     warmstart,
@@ -88,6 +89,13 @@ class LocalProcessSpawner(Spawner):
         "last argument; empty to start the server directly.",
     ).tag(config=True)
 
+    rlimits = Dict(
+        help="Resource limits of each server, by the names of /etc/security/limits.conf, such as "
+        "{nproc: 500, core: 0, nofile: [1024, 4096]}: one limit, or soft and hard. Those not named "
+        "are the ones that the hub was started with, and where PAMAuthenticator.open_sessions is "
+        "on, those of the user's session. nproc counts all processes of one user."
+    ).tag(config=True)
+
     warm = Enum(
         ["auto", "on", "off"],
         default_value="auto",
@@ -120,6 +128,8 @@ class LocalProcessSpawner(Spawner):
         self._found_log: Path | None = None
         self._log_since = 0
         self._port_is_ours = False
+        #: Limits that the system has set for this user's session.
+        self.session_limits: Mapping[str, rlimits.Pair] = {}
 
     @default("env_keep")
     def _default_env_keep(self) -> list[str]:
@@ -148,6 +158,11 @@ class LocalProcessSpawner(Spawner):
         if isinstance(umask, bool) or not isinstance(umask, int) or not 0 <= umask <= 0o777:
             raise TraitError("umask must be a number from 0 to 0o777")
         return value
+
+    @validate("rlimits")
+    def _known_limits(self, proposal: Any) -> dict[str, Any]:
+        rlimits.parse(proposal["value"])
+        return proposal["value"]
 
     # -- who and where ---------------------------------------------------------------------
 
@@ -205,7 +220,8 @@ class LocalProcessSpawner(Spawner):
     def _bounds(self) -> dict[str, Any]:
         """Return what a server is bound to, whoever it runs as."""
         share = cpu.share(self._file_name, self.cpu_limit, self.cpu_guarantee)
-        return asdict(share) | {"umask": self.popen_kwargs.get("umask")}
+        given = rlimits.at_start() | self.session_limits | rlimits.parse(self.rlimits)
+        return asdict(share) | {"umask": self.popen_kwargs.get("umask"), "rlimits": given}
 
     def user_env(self, env: dict[str, str]) -> dict[str, str]:
         """Return ``env`` with USER, HOME and SHELL of the account added."""

@@ -139,7 +139,8 @@ def unit(wanted: Plan) -> str:
         # One server that needs too much memory must not take the hub with it.
         "OOMPolicy=continue",
         "TasksMax=infinity",
-        "LimitNOFILE=65536",
+        # The hub takes all it may have; servers begin with the first, as after a login.
+        "LimitNOFILE=1024:65536",
         "",
         "[Install]",
         f"WantedBy={'multi-user.target' if wanted.system else 'default.target'}",

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from . import process
+from . import process, rlimits
 from .errors import ConfigError
 from .hookinfo import HubInfo
 from .urls import is_host
@@ -100,10 +100,13 @@ class ServiceSpec:
 
     def launch_spec(self) -> process.LaunchSpec:
         """Return as whom a managed service runs."""
+        given = rlimits.at_start()
         if not self.user:
-            return process.LaunchSpec()
+            return process.LaunchSpec(rlimits=given)
         account = pwd.getpwnam(self.user)
-        return process.LaunchSpec(user=self.user, uid=account.pw_uid, gid=account.pw_gid)
+        return process.LaunchSpec(
+            user=self.user, uid=account.pw_uid, gid=account.pw_gid, rlimits=given
+        )
 
     def env(self, hub: HubInfo, api_token: str) -> dict[str, str]:
         """Return the whole environment of a managed service."""

@@ -130,7 +130,9 @@ def launch_error(answer: Mapping[str, Any], user: str, env: Mapping[str, str]) -
         "why": why,
         "whose": Text(" as the user %(name)s", name=user) if user else "",
     }
-    if step == "execute":
+    if step in ("execute", "become_user") and answer["errno"] == errno.EAGAIN:
+        told = Text("Too many processes run%(whose)s already: %(why)s.", **facts)
+    elif step == "execute":
         told = Text("The program %(path)s cannot be run%(whose)s: %(why)s.", **facts)
     elif step == "enter_directory":
         told = Text("The directory %(path)s cannot be entered%(whose)s: %(why)s.", **facts)

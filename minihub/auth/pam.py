@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import codecs
 import ctypes
+import json
 import os
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from traitlets import Bool, Set, TraitError, Unicode, validate
 
-from minihub import aio
+from minihub import aio, launchpad, rlimits, runtime
 from minihub.auth.base import origin_of
 from minihub.auth.names import shown
 from minihub.auth.osusers import group_ids, group_ids_of, name_of_uid, system_user
@@ -29,6 +32,9 @@ from minihub.texts import Text
 
 #: libpam's own limit for one answer (PAM_MAX_RESP_SIZE).
 MAX_PASSWORD_BYTES = 512
+
+#: How long a session may take to be opened or closed.
+SESSION_TIMEOUT_S = 30.0
 
 #: Flag of pam_authenticate: an account without a password accepts none instead of any.
 DISALLOW_NULL_AUTHTOK = 1
@@ -60,8 +66,9 @@ class PAMAuthenticator(LocalAuthenticator):
     open_sessions = Bool(
         False,
         help="Open a PAM session before a user's server starts and close it after it stops. "
-        "Session modules act on the hub's own process, so many do not work here; after the first "
-        "error no session is opened any more.",
+        "Limits that it sets (/etc/security/limits.conf) are given to the server. Whatever else "
+        "session modules do to a process, they do to one that ends at once; after the first error "
+        "no session is opened any more.",
     ).tag(config=True)
     admin_groups = Set(
         Unicode(),
@@ -158,12 +165,14 @@ class PAMAuthenticator(LocalAuthenticator):
     @aio.either
     def pre_spawn_start(self, user: Any, spawner: Any) -> None:
         """Open a PAM session where that is asked for."""
-        self._session("PAM_OPEN_SESSION", "open", user.name)
+        session_limits = self._session("pam_open_session", "open", user.name)
+        if hasattr(spawner, "session_limits"):
+            spawner.session_limits = session_limits
 
     @aio.either
     def post_spawn_stop(self, user: Any, spawner: Any) -> None:
         """Close the PAM session where sessions are asked for."""
-        self._session("PAM_CLOSE_SESSION", "close", user.name)
+        self._session("pam_close_session", "close", user.name)
 
     def check_allow_config(self) -> list[str]:
         """Add what is missing on this system: the library, the service, groups."""
@@ -230,22 +239,53 @@ class PAMAuthenticator(LocalAuthenticator):
             return function, error.message
         return "", ""
 
-    def _session(self, function: str, verb: str, name: str) -> None:
+    def _session(self, function: str, verb: str, name: str) -> Mapping[str, rlimits.Pair]:
+        """Open or close a session where that is asked for; return the limits that it has set."""
         if not self.open_sessions or self._sessions_failed:
-            return
+            return {}
         try:
-            failed, problem = self._run_pam(load_pam(), name, [], (function, 0))
+            load_pam()
+            answer = self._run_session(function, name)
         except LoginUnavailable as error:
-            failed, problem = "load_pam", str(error)
-        if failed:
+            answer = {"failed": "load", "problem": str(error), "limits": {}}
+        if answer["failed"]:
             self._sessions_failed = True
             self.log.warning(
                 "PAM could not %s a session for %s: %s. No session is opened from now on; set "
                 "PAMAuthenticator.open_sessions to false if you need none.",
                 verb,
                 shown(name),
-                problem.rstrip("."),
+                answer["problem"].rstrip("."),
             )
+        return {name: tuple(pair) for name, pair in answer["limits"].items()}
+
+    def _run_session(self, function: str, name: str) -> dict[str, Any]:
+        """Return what the program says that opens or closes a session in a process of its own."""
+        wanted = {
+            "function": function,
+            "service": self.service,
+            "name": name.encode(self.encoding).decode("latin-1"),
+            "limits": rlimits.at_start(),
+        }
+        try:
+            done = subprocess.run(
+                runtime.script_command("minihub.auth.pamsession"),
+                input=json.dumps(wanted).encode(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=launchpad.interpreter_environment(),
+                cwd="/",
+                timeout=SESSION_TIMEOUT_S,
+                start_new_session=True,
+            )
+            return json.loads(done.stdout)
+        except subprocess.TimeoutExpired:
+            problem = f"no answer within {SESSION_TIMEOUT_S:g} s"
+        except OSError as error:
+            problem = error.strerror or str(error)
+        except ValueError:
+            problem = "the process that was to do it has ended"
+        return {"failed": function, "problem": problem, "limits": {}}
 
     def _has_service(self) -> bool:
         """Return whether there is a file for our service, or no way of telling."""

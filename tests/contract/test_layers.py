@@ -55,6 +55,7 @@ LAYERS = {
     "minihub.cpu": 2,
     "minihub.landlock": 1,
     "minihub.ports": 1,
+    "minihub.rlimits": 1,
     "minihub.usage": 2,
     "minihub.scopes": 2,
     "minihub.proxy": 2,
@@ -148,6 +149,7 @@ LAYERS = {
 STANDARD_LIBRARY_ONLY = (
     "minihub.__main__",
     "minihub._bootstrap",
+    "minihub.auth.pamsession",
     "minihub.bundle",
     "minihub.launcher",
     "minihub.proxy",

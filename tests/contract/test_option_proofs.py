@@ -314,6 +314,8 @@ PROOFS = {
     "::test_popen_kwargs_say_where_and_with_which_mask_it_starts",
     "LocalProcessSpawner.shell_cmd": "tests/live/test_options_spawner.py"
     "::test_shell_cmd_is_given_the_whole_command_line",
+    "LocalProcessSpawner.rlimits": "tests/live/test_server_limits.py"
+    "::test_rlimits_are_those_of_each_server",
     "LocalProcessSpawner.warm": "tests/live/test_warm.py"
     "::test_warm_decides_whether_servers_start_warm",
     "LocalProcessSpawner.warm_preload": "tests/live/test_warm.py"

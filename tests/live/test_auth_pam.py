@@ -158,6 +158,26 @@ def test_session_is_opened_and_closed(name, tmp_path, caplog):
     assert caplog.text == ""
 
 
+def test_limits_of_a_session_are_the_servers_and_not_the_hubs(name, tmp_path):
+    """pam_limits sets those of the process that opens the session, which is not the hub."""
+    limits = tmp_path / "limits.conf"
+    limits.write_text(f"{name} soft nofile 222\n{name} hard nofile 333\n* hard nproc 4000\n")
+    service = Path("/etc/pam.d") / f"minihub-test-{secrets.token_hex(4)}"
+    service.write_text(f"session required pam_limits.so conf={limits}\n")
+    own = Path("/proc/self/limits").read_text()
+    spawner = SimpleNamespace(session_limits=None)
+    try:
+        make(service=service.name).pre_spawn_start(pwd_user(name), spawner)
+        assert spawner.session_limits == {}, "no session without open_sessions"
+        authenticator = make(service=service.name, open_sessions=True)
+        authenticator.pre_spawn_start(pwd_user(name), spawner)
+    finally:
+        service.unlink()
+    assert Path("/proc/self/limits").read_text() == own
+    assert spawner.session_limits["RLIMIT_NOFILE"] == (222, 333)
+    assert spawner.session_limits["RLIMIT_NPROC"][1] == 4000
+
+
 def test_logins_run_side_by_side(authenticator, name):
     """Eight threads, right and wrong passwords mixed: every one gets its own answer."""
     from concurrent.futures import ThreadPoolExecutor

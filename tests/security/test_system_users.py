@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import re
+import resource
 import secrets
 import shlex
 import shutil
@@ -36,6 +37,10 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="makes system users: run as root"),
 ]
 
+#: What this process lets the hub have of descriptors at its start.
+DESCRIPTORS = 777
+#: What each system user may have of processes and threads.
+MOST_PROCESSES = 150
 REFUSED = ("Permission denied", "Operation not permitted")
 #: Runs as the user of whose server it is: a real JupyterLab for the name that ends so.
 COMMAND = 'case "$USER" in *lab) exec {lab} --allow-root ;; *) exec {python} {server} ;; esac'
@@ -84,6 +89,8 @@ def room(lab_bin):
     run = f"u{secrets.token_hex(3)}"
     names = [f"{run}{who}" for who in ("ada", "eve", "lab")]
     hub = None
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, before[1]))
     try:
         for name in names:
             command = ["useradd", "--create-home", "--key", "HOME_MODE=0700", name]
@@ -101,6 +108,7 @@ def room(lab_bin):
             {
                 "JupyterHub": {"spawner_class": "localprocess"},
                 "Spawner": {"cmd": ["/bin/sh", "-c", shell], "http_timeout": 90},
+                "LocalProcessSpawner": {"rlimits": {"nproc": MOST_PROCESSES}},
             },
             env={"MINIHUB_CACHE": str(directory / "cache")},
         )
@@ -109,6 +117,7 @@ def room(lab_bin):
         ada.run("echo private > $HOME/work; umask 077; echo private > /tmp/$USER")
         yield SimpleNamespace(hub=hub, ada=ada, eve=eve, lab=lab)
     finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
         code = 0 if hub is None else hub.stop()
         for name in names:
             subprocess.run(["userdel", "--remove", name], check=False, capture_output=True)
@@ -132,6 +141,35 @@ def test_each_server_is_its_own_user_with_no_more_groups(room):
         room.eve.account.pw_dir,
         room.eve.name,
     ]
+
+
+def test_each_server_has_the_limits_that_the_machine_gives(room):
+    """Those that the hub was started with; it has raised its own since."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert psutil.Process(room.hub.process.pid).rlimit(psutil.RLIMIT_NOFILE) == (hard, hard)
+    for person in (room.ada, room.eve):
+        given = Path("/proc/self/limits").read_text()
+        got = Path(f"/proc/{person.server.pid}/limits").read_text()
+        assert re.search(rf"^Max processes +{MOST_PROCESSES} +{MOST_PROCESSES} ", got, re.M)
+        lines = set(got.splitlines()) - set(given.splitlines())
+        assert {line.split()[1] for line in lines} == {"processes"}, got
+        assert re.search(rf"^Max open files +{DESCRIPTORS} +{hard} ", got, re.M)
+
+
+def test_program_that_starts_copies_without_end_is_stopped_by_the_limit(room):
+    """Only for its user: limits of processes are counted for each system user."""
+    bomb = (
+        "import subprocess\n"
+        "made = []\n"
+        f"for _ in range({MOST_PROCESSES} + 50):\n"
+        "    try: made.append(subprocess.Popen(['sleep', '600']))\n"
+        "    except BlockingIOError as error: print(len(made), error); break\n"
+        "for one in made: one.kill()\n"
+    )
+    said = room.eve.run(shlex.join([environments.public_python(), "-c", bomb]))
+    count, _, why = said.partition(" ")
+    assert 0 < int(count) < MOST_PROCESSES and "Resource temporarily unavailable" in why
+    assert room.ada.run("echo works") == "works"
 
 
 def test_files_of_the_other_are_closed(room):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import subprocess
 import sys
 import threading
@@ -193,6 +194,15 @@ def test_plain_function_of_others_in_time_gives_its_result_or_error():
 
 def test_function_of_ours_stays_in_the_callers_thread_with_a_limit_too():
     assert aio._is_ours(aio.close) and not aio._is_ours(test_log_of_names)
+
+
+def test_inherited_method_is_not_ours_for_it_calls_what_was_overridden():
+    class Theirs(NoLonger):
+        method = aio._Bounded.result
+
+    assert aio._is_ours(aio._Bounded.result)
+    assert not aio._is_ours(Theirs().method)
+    assert not aio._is_ours(functools.partial(Theirs().method, 1))
 
 
 def test_log_of_names():

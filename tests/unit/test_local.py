@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from traitlets import TraitError
 from traitlets.config import Config
 
-from minihub import local, ports
+from minihub import local, ports, rlimits
 from minihub.errors import SpawnError
 from minihub.filenames import file_name
 from minihub.local import LocalProcessSpawner, SimpleLocalProcessSpawner
@@ -169,6 +169,20 @@ def test_defaults_are_the_references(tmp_path):
 def test_popen_kwargs_without_a_meaning_are_refused_by_name(tmp_path, popen_kwargs, message):
     with pytest.raises(TraitError, match=message):
         make(LocalProcessSpawner, tmp_path, popen_kwargs=popen_kwargs)
+
+
+def test_limits_asked_for_go_before_those_of_the_session_and_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(rlimits, "_first", {"RLIMIT_NOFILE": (5, 10), "RLIMIT_CORE": (1, 2)})
+    monkeypatch.setattr(rlimits.resource, "getrlimit", lambda number: (10, 10))
+    spawner = make(SimpleLocalProcessSpawner, tmp_path)
+    of_hub = {"RLIMIT_NOFILE": (5, 10), "RLIMIT_CORE": (1, 10)}
+    assert spawner.launch_spec().rlimits == of_hub
+    spawner.session_limits = {"RLIMIT_NOFILE": (6, 7), "RLIMIT_NPROC": (8, 9)}
+    assert spawner.launch_spec().rlimits == of_hub | spawner.session_limits
+    spawner.rlimits = {"nproc": 3}
+    assert spawner.launch_spec().rlimits == of_hub | spawner.session_limits | {
+        "RLIMIT_NPROC": (3, 3)
+    }
 
 
 @pytest.mark.parametrize("template", ["/x/{user}", "/x/{", "/x/{0}", "/x/{username.x}"])
