@@ -12,7 +12,8 @@ the hub's API is asked for a user every 50 ms (20 ms for one server).
 
 First starts come before the rounds: hubs that are new, one warm and one cold in turn, each with a
 server that is asked for as soon as the hub answers; then the same hub, started again. A start that
-does not count comes before, so that no hub is the one that reads the files from the disk.
+does not count comes before, so that no hub is the one that reads the files from the disk. After
+them, once, a whole class begins with a new hub.
 
 JupyterLab asks npm, where there is one, for its directory at every start, and that costs as much
 processor time as a good part of a warm start. JupyterHub needs node for its proxy, and who installs
@@ -63,6 +64,8 @@ FIRSTS = {
     "first-new": "first start of a new hub, right after its own",
     "first-again": "first start of a hub started again, right after its own",
 }
+#: A class that begins with its hub.
+CLASS = "first-class"
 #: What the rows of each PATH are called.
 WITH, WITHOUT = "", ", no npm"
 
@@ -208,14 +211,19 @@ class Run:
         self.python = arguments.python
         self.minihub = build_minihub()
         self.lab = lab_bin()
-        self.counts = [int(count) for count in arguments.counts.split(",")]
+        self.counts = sorted(int(count) for count in arguments.counts.split(","))
+        self.firsts = arguments.firsts
         self.names = arguments.only.split(";") if arguments.only else list(CONTESTANTS)
         self.figures = {key: figure for key, figure in self._figures()}
 
     def _figures(self) -> Any:
         bars = (Bar(1.1, COLD, at_least=False),)
-        for key, title in FIRSTS.items():
+        for key, title in FIRSTS.items() if self.firsts else ():
             yield key, Figure(key, title, "s", bars)
+        if self.firsts:
+            bars = (Bar(0.5, COLD, at_least=False),)
+            title = f"{self.counts[-1]} servers of a new hub, right after its own start"
+            yield CLASS, Figure(CLASS, title, "s", bars)
         for count in self.counts:
             people = f"{count} server{'s' if count > 1 else ''}"
             yield self._ready(count, people, WITH)
@@ -263,6 +271,26 @@ class Run:
             finally:
                 hub.stop()
 
+    def first_class(self) -> None:
+        """Start everybody's server as soon as a new hub answers."""
+        everybody = [f"student-{index}" for index in range(self.counts[-1])]
+        for name in (MINIHUB, COLD):
+            if name not in self.names:
+                continue
+            place = self.work / f"class-{len(name)}"
+            hub = ClassHub(place, self.python, self.minihub, self.lab, name)
+            try:
+                hub.start(self.cores)
+                hub.add_users(everybody)
+                took = hub.begin(everybody)
+                self.figures[CLASS].add(name, took)
+                print(f"  {name}: {self.figures[CLASS].title}: {took:.2f} s", flush=True)
+                hub.end(everybody)
+            except (Failed, OSError) as error:
+                self.figures[CLASS].fail(name, error)
+            finally:
+                hub.stop()
+
     def round(self, number: int) -> None:
         """Measure each contestant, with npm on its servers' PATH and without."""
         bare = [count for count in self.counts if count in BARRED]
@@ -275,7 +303,9 @@ class Run:
                     self._measure(name, place, path, counts)
                 except (Failed, OSError) as error:
                     for key, figure in self.figures.items():
-                        if key not in FIRSTS and key.endswith(WITHOUT) == (path == WITHOUT):
+                        if key not in (*FIRSTS, CLASS) and key.endswith(WITHOUT) == (
+                            path == WITHOUT
+                        ):
                             figure.fail(name, error)
 
     def _measure(self, name: str, place: Path, path: str, counts: list[int]) -> None:
@@ -323,10 +353,10 @@ def main() -> int:
             "rival": f"JupyterHub {version}, configurable-http-proxy {common.CHP_VERSION}",
         }
         table = Table("class_start", MINIHUB, [COLD, JUPYTERHUB], settings)
-        if arguments.firsts:
-            run.first(-1)
-        for number in range(arguments.firsts):
+        for number in range(-1, arguments.firsts or -1):
             run.first(number)
+        if arguments.firsts:
+            run.first_class()
         for number in range(arguments.rounds):
             run.round(number)
         for figure in run.figures.values():

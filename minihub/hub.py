@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-from . import aio, clock, deadline, limits, metrics
+from . import aio, clock, deadline, limits, metrics, warmpool
 from .accounts import Accounts
 from .activity import Activity
 from .audit import Audit
@@ -105,7 +105,7 @@ class Hub:
             hub_routespec=options.hub_routespec,
         )
         self.promises = limits.Promises(self.active_servers)
-        self._turns = Turns()
+        self._turns = Turns(soon=warmpool.soon)
         self.usual = limits.UsualTime()
         self._failures = limits.Failures(lambda: self.on_give_up())
         accounts.on_logout = self.close_tunnels

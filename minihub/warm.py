@@ -51,8 +51,8 @@ WARM_TIMEOUT_S = 120.0
 #: How often all that was imported is looked at again.
 LOOK_AGAIN_S = 1.0
 #: How long in all it waits, while it gets warm, for people's servers that start meanwhile. After
-#: that it goes on: servers that still wait will gain by it.
-PATIENCE_S = 10.0
+#: that, and whenever a crowd waits, it goes on: who still waits will gain by it.
+PATIENCE_S = 30.0
 _STEP_S = 0.5
 #: How long a parent may take to fork.
 FORK_TIMEOUT_S = 5.0
@@ -127,6 +127,7 @@ class Preparation:
         self._held_since: float | None = None
         self._popen: subprocess.Popen[bytes] | None = None
         self._given_up = False
+        self._is_urgent = False
 
     @contextlib.contextmanager
     def of(self, popen: subprocess.Popen[bytes]) -> Iterator[None]:
@@ -143,9 +144,9 @@ class Preparation:
                 self._popen = None
 
     def hold(self) -> None:
-        """Leave the processors to others, unless there has been enough of that."""
+        """Leave the processors to others, unless there has been enough of that or it is urgent."""
         with self._lock:
-            if self._held_since is None and self._left_s > 0:
+            if self._held_since is None and self._left_s > 0 and not self._is_urgent:
                 self._held_since = clock.monotonic()
                 self._signal(signal.SIGSTOP)
 
@@ -157,16 +158,23 @@ class Preparation:
                 self._held_since = None
                 self._signal(signal.SIGCONT)
 
+    def hurry(self) -> None:
+        """Be held back no longer; it goes on within a moment. Takes no lock."""
+        self._is_urgent = True
+
     def give_up(self) -> None:
         """Let whoever waits for it end it."""
         self._given_up = True
 
     def check(self) -> None:
-        """Go on when held back for long enough; to be called now and then. Raises NotWarm."""
+        """Go on when it is urgent, or held back for long enough; to be called now and then.
+
+        Raises NotWarm.
+        """
         if self._given_up:
             raise NotWarm("it is no longer wanted")
         since = self._held_since
-        if since is not None and clock.monotonic() - since > self._left_s:
+        if since is not None and (self._is_urgent or clock.monotonic() - since > self._left_s):
             self.go_on()
 
     def _signal(self, number: int) -> None:
@@ -178,7 +186,7 @@ class Preparation:
 def learn(plan: Plan, directory: Path, preparation: Preparation | None = None) -> Learned:
     """Return what a start of the command imports, by a throw-away start.
 
-    Raises NotWarm. It runs with the least priority and leaves nothing behind.
+    Raises NotWarm. It leaves nothing behind.
     """
     preparation = preparation or Preparation()
     with tempfile.TemporaryDirectory(prefix="learn-", dir=directory) as home, socket.socket() as s:

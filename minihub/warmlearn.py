@@ -66,7 +66,6 @@ def run_command(setup: dict[str, Any], port: int, names: int, ask: int) -> None:
     for key, value in setup["env"].items():
         os.environ[key] = value.replace("http://learn-hub", here)
     os.chdir(setup["env"]["HOME"])
-    os.nice(19)
     _soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     bounded = hard in (resource.RLIM_INFINITY, -1) or hard > MOST_BYTES
     resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES if bounded else hard, hard))

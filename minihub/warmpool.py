@@ -132,6 +132,8 @@ class Pool:
         #: Servers that start cold at the moment, and what waits for them.
         self._starting_cold = 0
         self._preparation: Preparation | None = None
+        #: Whether a parent is being made where there is none.
+        self._is_first = False
         self._noted: list[dict[str, str]] = []
         self._thread = threading.Thread(target=self._run, name="warm", daemon=True)
 
@@ -225,6 +227,16 @@ class Pool:
                 preparation = None if self._starting_cold else self._preparation
             if preparation is not None:
                 preparation.go_on()
+
+    def soon(self, is_crowd: bool) -> bool:
+        """Return whether a parent is getting warm, and there is none yet. Takes no lock.
+
+        With a crowd that waits for it, it is held back no longer for those who start cold.
+        """
+        preparation = self._preparation
+        if self._is_first and is_crowd and preparation is not None:
+            preparation.hurry()
+        return self._is_first
 
     def blame(self, plan: Plan) -> None:
         """Note that a server of this plan's parent ended before it answered."""
@@ -336,6 +348,13 @@ class Pool:
 
     def _make(self, entry: _Entry) -> None:
         """Get a parent warm and put it in the place of the one there may be."""
+        self._is_first = entry.parent is None
+        try:
+            self._try_to_make(entry)
+        finally:
+            self._is_first = False
+
+    def _try_to_make(self, entry: _Entry) -> None:
         plan = entry.plan
         began = clock.monotonic()
         parent: WarmParent | None = None
@@ -508,6 +527,15 @@ def pool() -> Pool | None:
 def cold_start() -> Any:
     """Return a context for the time in which a server starts cold."""
     return _pool.cold_start() if _pool is not None else contextlib.nullcontext()
+
+
+def soon(is_crowd: bool) -> bool:
+    """Return whether servers will start warm in a while, the sooner if a crowd waits for it.
+
+    Takes no lock.
+    """
+    pool = _pool
+    return pool is not None and pool.soon(is_crowd)
 
 
 def note_cold(reason: str) -> None:

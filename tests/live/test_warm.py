@@ -18,6 +18,7 @@ from notebook_tools import Notebook, run
 from websockets.sync.client import connect
 
 from minihub import landlock
+from minihub.burst import processors
 
 #: A busy machine lets people's servers go first, and the tests' others too.
 WARM_TIMEOUT_S = 240
@@ -330,6 +331,28 @@ def test_warm_servers_are_found_again_by_the_next_hub(start_hub, program):
     assert len(list((again.state_dir / "warm").glob("learned-*.json"))) == 1
     leftovers = [name.name for name in (again.state_dir / "warm").iterdir()]
     assert not [name for name in leftovers if name.startswith("learn-")]
+
+
+@pytest.mark.timeout(400)
+def test_class_that_begins_with_the_hub_waits_for_warm_starts(start_hub, program, tmp_path):
+    """A crowd of cold starts would take longer than getting warm, which none of them holds back."""
+    lib = tmp_path / "lib"
+    lib.mkdir()
+    slow = "import os, time\ntime.sleep(0 if '/warm/' in os.getcwd() else 6)\n"
+    (lib / "slow.py").write_text(slow)  # to people alone, not to what gets warm
+    head, mark, rest = program.read_text().partition("import json\n")
+    program.write_text(f"{head}import slow\n{mark}{rest}")
+    token = "a-token-of-whoever-starts-them-all"
+    boss = [{"name": "boss", "admin": True, "api_token": token}]
+    environment = {"PYTHONPATH": str(lib)}
+    hub = start_hub(settings(program, environment=environment, hub={"services": boss}))
+    crowd = [f"student-{number}" for number in range(5 * processors() + 3)]
+    assert hub.api("users", token, "POST", json={"usernames": crowd}).status_code == 201
+    for name in crowd:
+        assert hub.api(f"users/{name}/server", token, "POST").status_code in (201, 202)
+    until(lambda: all(f"Server {name}: pid" in hub.text for name in crowd), 300)
+    started = [how(hub, name) for name in crowd]
+    assert "warm" in started and started.count("cold") >= 1, hub.text
 
 
 def test_end_of_the_hub_ends_parents_and_servers(start_hub, program):

@@ -182,6 +182,43 @@ def test_people_who_start_cold_go_first(pool, plan, start, monkeypatch):
         assert time.monotonic() - began > 3.0
 
 
+def test_crowd_that_waits_for_a_parent_goes_first(pool, plan, start, monkeypatch):
+    """What gets warm is held back no longer, however many start cold."""
+    monkeypatch.setattr(warmpool, "PATIENCE_S", 10000.0)
+
+    def states():
+        return [one.status() for one in psutil.Process().children()]
+
+    with pool.cold_start():
+        with pytest.raises(NotWarm):
+            start()
+        until(lambda: psutil.STATUS_STOPPED in states(), 60)
+        assert pool.soon(is_crowd=False)
+        assert psutil.STATUS_STOPPED in states()
+        assert pool.soon(is_crowd=True)
+        wait_warm()
+        until(lambda: not pool.soon(is_crowd=True), 10)  # nothing has to be waited for
+        assert start().poll() is None
+
+
+def test_nobody_waits_for_the_parent_of_tomorrow(pool, start, monkeypatch):
+    """Servers start warm while another parent is made in the place of one there is."""
+    with pytest.raises(NotWarm):
+        start()
+    wait_warm()
+    answers = []
+    real = warmpool.WarmParent.start
+
+    def watched(*args):
+        answers.append(pool.soon(is_crowd=True))
+        return real(*args)
+
+    monkeypatch.setattr(warmpool.WarmParent, "start", watched)
+    monkeypatch.setattr(warmpool, "LIFETIME_S", 0.0)
+    until(lambda: answers, 60)
+    assert answers[0] is False
+
+
 def test_too_little_free_memory_keeps_a_program_cold(pool, start, monkeypatch):
     monkeypatch.setattr(warmpool.machine, "free_memory_bytes", lambda: 2**20)
     with pytest.raises(NotWarm):

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from minihub import burst
 from minihub.burst import Turns, processors
 
 
@@ -50,8 +51,8 @@ class Crowd:
 def crowd():
     crowds = []
 
-    def gather(*args):
-        crowds.append(Crowd(Turns(*args)))
+    def gather(*args, **kwargs):
+        crowds.append(Crowd(Turns(*args, **kwargs)))
         return crowds[-1]
 
     yield gather
@@ -126,3 +127,67 @@ def test_failed_start_gives_its_turn_back():
 def test_processors_decide_how_many_unless_told():
     assert Turns().at_once == 2 * processors() >= 2
     assert Turns(7).at_once == 7
+
+
+# -- when starts will soon take far less ------------------------------------------------------
+
+
+class Soon:
+    """What makes starts take less, and will be there when it is told so."""
+
+    def __init__(self):
+        self.comes = True
+        self.crowds = []
+
+    def __call__(self, is_crowd):
+        self.crowds.append(is_crowd)
+        return self.comes
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(burst, "processors", lambda: 1)
+    return Soon()
+
+
+def test_crowd_waits_for_what_makes_starts_quick(crowd, soon, monkeypatch):
+    """One for each processor starts without it, one after the other; then as many as ever."""
+    monkeypatch.setattr(burst, "GATHER_S", 600.0)
+    people = crowd(soon=soon)
+    for name in ("ada", "ben", "cid", "dan"):
+        people.press_start(name)
+    assert people.started == ["ada"] and True not in soon.crowds
+    people.press_start("eve")
+    people.until(lambda: people.told["eve"] == [4])
+    assert people.started == ["ada"] and soon.crowds[-1]
+    people.end("ada")
+    people.until(lambda: people.started == ["ada", "ben"])
+    people.until(
+        lambda: people.told["eve"] == [4, 3]
+    )  # it stays a crowd until it has what it wants
+    assert people.turns.counts() == (1, 3) and soon.crowds[-1]
+    soon.comes = False
+    people.until(lambda: people.started == ["ada", "ben", "cid"])
+    people.end("ben")
+    people.until(lambda: people.started == ["ada", "ben", "cid", "dan"])
+
+
+def test_few_do_not_wait_for_it_longer_than_it_takes_to_see_that_they_are_few(crowd, soon):
+    people = crowd(soon=soon)
+    for name in ("ada", "ben", "cid"):
+        people.press_start(name)
+    people.until(lambda: people.started == ["ada", "ben"])
+    people.until(lambda: people.told["cid"] == [1])
+    assert True not in soon.crowds
+
+
+def test_line_is_put_in_order_only_when_there_may_be_room(crowd, soon, monkeypatch):
+    """Whoever waits looks several times a second: hundreds of them must not sort hundreds each."""
+    people = crowd(soon=soon)
+    for number in range(8):
+        people.press_start(str(number))
+    sorted_ = []
+    monkeypatch.setattr(burst, "_order", lambda *args: sorted_.append(args) or list(args[0]))
+    looked = len(soon.crowds)
+    people.until(lambda: len(soon.crowds) > looked + 10)
+    assert sorted_ == []
