@@ -423,14 +423,17 @@ def _bind(ip: str, port: int, option: str) -> Iterator[socket.socket]:
 
 
 def own_files(options: JupyterHub) -> tuple[str, ...]:
-    """Return the files outside the state directory that are the hub's alone, and may be secret."""
-    database = dburl.parse(options.db_url).path
+    """Return the files outside the state directory that are the hub's alone, and may be secret.
+
+    What begins with such a name, such as a copy of the database, belongs to it.
+    """
     files = [
         options.cookie_secret_file,
         options.config_file,
         options.ssl_key,
         options.extra_log_file,
-        *([f"{database}{suffix}" for suffix in ("", "-wal", "-shm")] if database else []),
+        dburl.parse(options.db_url).path,
+        runtime.ENVIRONMENT_FILE,
     ]
     return tuple(os.path.realpath(file) for file in files if file)
 

@@ -3,17 +3,21 @@
 Rules of this file: it works in the background and notes in the audit list how it ended. Only homes
 that the hub made itself (:class:`~minihub.local.SimpleLocalProcessSpawner`) are ever touched; those
 of system users belong to the system. A home is moved aside first, so that nobody who gets the name
-later finds it.
+later finds it. What is in it was made by somebody who may have meant harm.
 
 Threads: any may ask; two of its own do the work.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
+import stat
+import threading
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,6 +38,9 @@ KEEP, ARCHIVE, DELETE = "keep", "archive", "delete"
 CHOICES = (KEEP, ARCHIVE, DELETE)
 #: How long a restart waits for the stop, beyond the server's own ladder.
 GRACE_S = 15.0
+_BLOCK = 1024 * 1024
+#: A file may be so much longer than what it takes on the disk: reading holes takes for ever.
+_MOST_HOLE = 1024**3
 
 
 class Caretaker:
@@ -43,9 +50,14 @@ class Caretaker:
         self._hub = hub
         self._audit = audit
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="caretaker")
+        self._is_ending = threading.Event()
 
     def stop(self) -> None:
-        """End when the work under way is done; what has not begun is dropped."""
+        """End when the work under way is done; an archive is given up, its files are left aside.
+
+        What has not begun is dropped.
+        """
+        self._is_ending.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     # -- servers ---------------------------------------------------------------------------
@@ -110,22 +122,27 @@ class Caretaker:
     def _clear(self, name: str, aside: Path, target: Path | None, by: str) -> None:
         try:
             if target is not None:
-                archive(aside, target, root=file_name(name))
+                archive(aside, target, root=file_name(name), given_up=self._is_ending.is_set)
                 log.info("The files of %s are kept in %s", name, target)
                 self._audit.note(by, "files archived", user=name, detail=str(target))
             shutil.rmtree(aside)
             if target is None:
                 log.info("The files of %s are deleted", name)
                 self._audit.note(by, "files deleted", user=name)
-        except OSError as error:
+        except Exception as error:  # such as a path too deep to be walked
             log.error("The files of %s are left in %s: %s", name, aside, error)
-            self._audit.note(by, "files left", user=name, detail=f"{aside}: {error.strerror}")
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            self._audit.note(by, "files left", user=name, detail=f"{aside}: {why}")
 
 
-def archive(directory: Path, target: Path, *, root: str) -> None:
+def archive(
+    directory: Path, target: Path, *, root: str, given_up: Callable[[], bool] = lambda: False
+) -> None:
     """Write a directory into a new zip that only its owner can read, below ``root`` in it.
 
-    Links are kept out, and so is what is no file; the file has its name when it is complete.
+    Links are kept out, and so is what is no file; the file has its name when it is complete. Bytes
+    of a name that are no text are written as escapes. Raises OSError; also when ``given_up`` says
+    so, and for a file that is nearly all hole.
     """
     scratch = target.with_name(f".{target.name}.part")
     try:
@@ -135,12 +152,32 @@ def archive(directory: Path, target: Path, *, root: str) -> None:
         ):
             for folder, _folders, files in os.walk(directory):
                 inside = Path(root, os.path.relpath(folder, directory))
-                packed.write(folder, f"{inside}/")
+                packed.write(folder, f"{_as_text(inside)}/")
                 for file in sorted(files):
-                    path = Path(folder, file)
-                    if path.is_file() and not path.is_symlink():
-                        packed.write(path, str(inside / file))
+                    _add(packed, os.path.join(folder, file), _as_text(inside / file), given_up)
         os.replace(scratch, target)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def _as_text(path: Path) -> str:
+    """Return a path as a zip can hold it: whatever bytes a file's name has."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _add(packed: zipfile.ZipFile, path: str, name: str, given_up: Callable[[], bool]) -> None:
+    """Add a file to a zip, unless it is a link or no file. Raises OSError."""
+    info = os.lstat(path)
+    if not stat.S_ISREG(info.st_mode):
+        return
+    if info.st_size > info.st_blocks * 512 + _MOST_HOLE:
+        raise OSError(errno.EFBIG, "it takes far less on the disk than it is long", path)
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as source:
+        entry = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        with packed.open(entry, "w", force_zip64=info.st_size >= 2**31) as target:
+            while block := source.read(_BLOCK):
+                if given_up():
+                    raise OSError(errno.EINTR, "the hub ended meanwhile", path)
+                target.write(block)

@@ -28,19 +28,24 @@ _MAKE_DEVICES = 1 << 6 | 1 << 11
 _REFER = 1 << 13
 _TRUNCATE = 1 << 14
 _IOCTL_DEV = 1 << 15
+_CONNECT_UNIX = 1 << 16
 #: The rights that a rule on a single file can give.
-FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
+FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV | _CONNECT_UNIX
 
 READ = _EXECUTE | _READ_FILE | _READ_DIR
-WRITE = READ | _WRITE_FILE | (_REMOVE_AND_MAKE & ~_MAKE_DEVICES) | _REFER | _TRUNCATE
+WRITE = (
+    READ | _WRITE_FILE | (_REMOVE_AND_MAKE & ~_MAKE_DEVICES) | _REFER | _TRUNCATE | _CONNECT_UNIX
+)
 DEVICES = _READ_FILE | _READ_DIR | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV
 
 #: The first version of the kernel's interface that knows a right, by right.
-_SINCE = {_REFER: 2, _TRUNCATE: 3, _IOCTL_DEV: 5}
-_ALL_RIGHTS = (1 << 16) - 1
+_SINCE = {_REFER: 2, _TRUNCATE: 3, _IOCTL_DEV: 5, _CONNECT_UNIX: 9}
+_ALL_RIGHTS = (1 << 17) - 1
 #: Signals, and sockets of the abstract name space, go to processes of the same sandbox alone.
 _SCOPES = 1 << 0 | 1 << 1
 SCOPES_SINCE = 6
+#: Sockets that lie in directories can be held back as files are.
+SOCKETS_SINCE = _SINCE[_CONNECT_UNIX]
 
 
 @dataclass(frozen=True)

@@ -550,7 +550,7 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
         """Yield what the sandbox does not hold here, as sentences."""
         if not self.is_confined:
             return
-        yield from confinement.gaps()
+        yield from confinement.gaps(self.hidden())
         for option in ("sandbox_read", "sandbox_write"):
             for path in getattr(self, option):
                 if self.hidden().lies_in(os.path.realpath(path)):

@@ -23,7 +23,6 @@ import os
 import re
 import secrets
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -49,6 +48,8 @@ SAME_TIME_S = 1.0
 LAUNCH_TIMEOUT_S = 30.0
 _TAIL_BYTES = 64 * 1024
 _TAIL_LINE_CHARS = 500
+#: How many times its bound a log may have grown to be kept whole when it is moved aside.
+_MOST_KEPT = 4
 #: Terminal colours and other escape sequences, and control characters but the tab.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 #: Steps between looks at processes that nobody can wait for.
@@ -489,15 +490,21 @@ def rotate(path: str | os.PathLike[str], max_bytes: int) -> bool:
 
     The content is copied and the file cut, because a running process keeps its descriptor; since
     it appends, it goes on at the new beginning. Lines written between copying and cutting are
-    lost. A log that cannot be copied (a full disk) is cut all the same.
+    lost. Of a log that has grown far beyond, or that its writer has made long without filling it,
+    the end is kept: a few times ``max_bytes``. A log that cannot be copied (a full disk) is cut all
+    the same.
     """
     try:
-        if os.path.getsize(path) <= max_bytes:
+        size = os.path.getsize(path)
+        if size <= max_bytes:
             return False
         try:
             old = f"{os.fspath(path)}.1"
             with open(path, "rb") as source, open(old, "wb", opener=_private) as target:
-                shutil.copyfileobj(source, target)
+                left = min(size, max_bytes * _MOST_KEPT)
+                source.seek(size - left)
+                while left > 0 and (block := source.read(min(left, _TAIL_BYTES))):
+                    left -= target.write(block)
         except OSError as error:
             log.warning("The log %s cannot be kept: %s", path, error.strerror)
         os.truncate(path, 0)

@@ -33,6 +33,9 @@ DEPENDENCIES = {
 #: Verbs that need the standard library only and never wait for the archive to be unpacked.
 LIGHT_VERBS = ("proxy", "cull")
 
+#: Beside the configuration: what a service's unit reads the hub's environment from.
+ENVIRONMENT_FILE = "minihub.env"
+
 #: Lies beside the package in an unpacked copy, and only there.
 UNPACKED_MARK = "unpacked.manifest"
 

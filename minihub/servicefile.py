@@ -117,7 +117,8 @@ def unit(wanted: Plan) -> str:
     """Return the unit for systemd."""
     lines = [
         "# Made by minihub.pyz service. A restart ends neither servers nor proxy: the next hub",
-        "# goes on with them. Secrets for the hub's environment may stand in minihub.env.",
+        "# goes on with them. Secrets for the hub's environment may stand in "
+        f"{runtime.ENVIRONMENT_FILE}.",
         "[Unit]",
         f"Description=minihub, a notebook hub ({_percent(str(wanted.directory))})",
         "After=network-online.target" if wanted.system else "",
@@ -127,7 +128,7 @@ def unit(wanted: Plan) -> str:
         f"WorkingDirectory={_percent(str(wanted.directory))}",
         f"User={wanted.run_as}" if wanted.run_as else "",
         f"Environment={_word(f'PATH={wanted.path}')}",
-        f"EnvironmentFile=-{_percent(str(wanted.directory / 'minihub.env'))}",
+        f"EnvironmentFile=-{_percent(str(wanted.directory / runtime.ENVIRONMENT_FILE))}",
         "Delegate=cpu",
         f"Environment={cpu.DELEGATED}=1",
         f"ExecStart={' '.join(_argument(word) for word in wanted.command)}",
@@ -216,7 +217,7 @@ def install(wanted: Plan, say: Say, *, sure: bool = False) -> int:
     for variable in _SECRETS:
         if os.environ.get(variable):
             say(f"{variable} is set here, but not for the service: write it into "
-                f"{wanted.directory / 'minihub.env'} (chmod 600).")  # fmt: skip
+                f"{wanted.directory / runtime.ENVIRONMENT_FILE} (chmod 600).")  # fmt: skip
     if sys.platform == "darwin":
         say(f"Start it, now and at every boot: launchctl load -w {file}")
         return 0

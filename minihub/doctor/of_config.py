@@ -189,10 +189,13 @@ def sandbox(patient: Patient) -> Iterator[Word]:
     spawner = patient.spawner
     if not isinstance(spawner, SimpleLocalProcessSpawner) or not spawner.is_confined:
         return
-    gaps = list(confinement.gaps())
+    gaps = list(confinement.gaps(spawner.hidden()))
     for warning in spawner.sandbox_warnings():
         if warning in gaps:
-            yield warn(f"{warning} (interface {landlock.abi()})", "Update the system's kernel")
+            yield warn(
+                f"{warning} (interface {landlock.abi()})",
+                "Update the system's kernel, or run the hub as a user that nobody logs in as",
+            )
         else:
             yield warn(
                 warning, "Name the directories below it that servers need, instead of all of it"

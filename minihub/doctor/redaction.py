@@ -26,7 +26,7 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from traitlets.config.loader import LazyConfigValue
 
-from .. import readable
+from .. import readable, runtime
 from ..config_values import is_secret
 from ..crypto import KEY_VARIABLE
 from ..errors import MinihubError
@@ -182,7 +182,7 @@ def _files(patient: Patient) -> Iterator[Path]:
             yield Path(name).absolute()
     if patient.loaded.file is not None:
         yield patient.loaded.file
-    yield patient.directory / "minihub.env"
+    yield patient.directory / runtime.ENVIRONMENT_FILE
     if patient.state_dir.is_dir():
         for pattern in ("*.json", "services/*.json", "hub-id"):
             try:

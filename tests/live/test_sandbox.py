@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from harness import FAKE_SERVER, HubProcess
+from harness import FAKE_SERVER, HubProcess, until
 
 from minihub import landlock
 
@@ -207,3 +207,28 @@ def test_program_and_hub_in_one_directory(tmp_path):
         assert REFUSED in run(f"cat {hub.state_dir / 'lock'}")
     finally:
         hub.stop()
+
+
+def test_link_in_the_home_does_not_widen_the_sandbox(start_hub, tmp_path):
+    """The configuration names a place in each home; its owner makes that a link to another."""
+    (tmp_path / "private").mkdir()
+    key = tmp_path / "private" / "key"
+    key.write_text("not eve's")
+    homes = str(tmp_path / "homes" / "{username}")
+    hub = start_hub(
+        {
+            "Spawner": {"notebook_dir": f"{homes}/work", "environment": {"DATA": f"{homes}/data"}},
+            "SimpleLocalProcessSpawner": {"sandbox": "on", "home_dir_template": homes},
+        }
+    )
+    browser, run = hub.browser("eve"), shell(hub, "eve")
+    browser.start_server("eve")
+    for name in ("work", "data"):
+        run(f"ln -s {shlex.quote(str(key.parent))} $HOME/{name}")
+    browser.submit("/hub/stop/eve", {}, "/hub/home")
+    until(lambda: hub.server_pid("eve") is None)
+    browser.start_server("eve")
+    assert "key" in run("readlink -f $HOME/work/key")
+    for path in ("$HOME/work/key", "$HOME/data/key", shlex.quote(str(key))):
+        assert REFUSED in run(f"cat {path}"), path
+        assert REFUSED in run(f"echo x >> {path}"), path

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
+
+import pytest
 
 from minihub import confinement
 from minihub.confinement import Hidden
@@ -116,6 +119,73 @@ def test_hub_files_are_cut_out_of_what_is_handed_over(tmp_path):
         assert not covers(found, str(tmp_path / name)), name
 
 
+def test_copies_and_journals_of_hub_files_are_cut_out_with_them(tmp_path):
+    for name in ("hub.sqlite", "hub.sqlite-journal", "hub.sqlite.jupyterhub-2026", "hub.css"):
+        (tmp_path / name).touch()
+    found = rules(env={"PLACE": str(tmp_path)}, files=(str(tmp_path / "hub.sqlite"),))
+    assert [one for one in found if one.startswith(str(tmp_path))] == [str(tmp_path / "hub.css")]
+
+
+def test_urls_are_no_directories(tmp_path):
+    (tmp_path / "hub").mkdir()
+    names = ("BASE_URL", "SERVICE_PREFIX", "OAUTH_CALLBACK_URL", "DEFAULT_URL")
+    found = rules(env={f"JUPYTERHUB_{name}": f"{tmp_path}/hub/" for name in names})
+    assert not covers(found, str(tmp_path / "hub"))
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """Return a function that tells what a server may do after its user has put links into the
+    home and into a place that all write to; ``tmp_path/private`` is what they lead to."""
+    for name in ("private", "homes/eve", "shared", "course"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "private" / "key").touch()
+    for place in ("homes/eve", "shared"):
+        (tmp_path / place / "link").symlink_to(tmp_path / "private")
+
+    def check(argv=(), **kwargs):
+        place = {"own": [str(tmp_path / "homes" / "eve")], "homes": str(tmp_path / "homes")}
+        return rules(argv, **{**place, **kwargs})
+
+    return check
+
+
+@pytest.mark.parametrize("place", ["homes/eve/link", "homes/eve/link/..", "shared/link"])
+@pytest.mark.parametrize("way", ["read", "write", "argument", "variable", "program"])
+def test_link_that_a_server_can_make_leads_nowhere(planted, tmp_path, way, place):
+    """Such as a notebook_dir in the home, which its owner has made a link meanwhile."""
+    path = str(tmp_path / place)
+    shared = str(tmp_path / "shared")
+    given = {
+        "read": {"read": [path], "write": [shared]},
+        "write": {"write": [path, shared]},
+        "argument": {"argv": [f"--config={path}/key"], "write": [shared]},
+        "variable": {"env": {"PLACE": f"/nothing:{path}"}, "write": [shared]},
+        "program": {"argv": [f"{path}/key"], "write": [shared]},
+    }[way]
+    assert not covers(planted(**given), str(tmp_path / "private" / "key"))
+    assert covers(planted(**given), str(tmp_path / "homes" / "eve" / "work"))
+
+
+def test_files_that_a_server_can_write_name_no_programs(planted, tmp_path):
+    kernel = tmp_path / "shared" / "kernels" / "own"
+    kernel.mkdir(parents=True)
+    words = {"argv": [str(tmp_path / "private" / "key")]}
+    (kernel / "kernel.json").write_text(json.dumps(words))
+    env = {"JUPYTER_PATH": str(tmp_path / "shared")}
+    found = planted([sys.executable], env=env, write=[str(tmp_path / "shared")])
+    assert not covers(found, str(tmp_path / "private" / "key"))
+    assert covers(planted([sys.executable], env=env), str(tmp_path / "private" / "key"))
+
+
+def test_links_that_the_administrator_has_made_are_followed(planted, tmp_path):
+    (tmp_path / "material").symlink_to(tmp_path / "course")
+    assert covers(planted(read=[str(tmp_path / "material")]), str(tmp_path / "course"))
+    (tmp_path / "homes" / "ada").symlink_to(tmp_path / "course")
+    own = str(tmp_path / "homes" / "ada")
+    assert rules(own=[own], homes=str(tmp_path / "homes"))[str(tmp_path / "course")] == WRITE
+
+
 def test_what_lies_among_hub_files_is_never_handed_over(tmp_path):
     (tmp_path / "logs").mkdir()
     assert not covers(
@@ -137,6 +207,36 @@ def test_older_kernels_are_asked_for_what_they_know():
 
 def test_gaps_of_older_kernels_are_told(monkeypatch):
     monkeypatch.setattr(confinement, "abi", lambda: 5)
-    assert "signals" in next(confinement.gaps())
+    assert "signals" in next(confinement.gaps(Hidden(())))
     monkeypatch.setattr(confinement, "abi", lambda: 6)
-    assert list(confinement.gaps()) == []
+    monkeypatch.setattr(confinement, "private_sockets", lambda: iter(()))
+    assert list(confinement.gaps(Hidden(()))) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Landlock is Linux's")
+def test_sockets_of_this_user_are_told_where_they_cannot_be_held_back(tmp_path, monkeypatch):
+    """A user's service manager starts programs for whoever can connect, outside any sandbox."""
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() or 65534)
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as bound:
+        listening.bind(f"{tmp_path}/bus")
+        listening.listen()
+        bound.bind(f"{tmp_path}/silent")
+        os.chmod(tmp_path / "bus", 0o600)
+        os.chown(tmp_path / "bus", os.geteuid(), -1)
+        assert str(tmp_path / "bus") in confinement.private_sockets()
+        assert str(tmp_path / "silent") not in confinement.private_sockets()
+        monkeypatch.setattr(confinement, "private_sockets", lambda: iter([f"{tmp_path}/bus"]))
+        for version, told in ((8, True), (9, False)):
+            monkeypatch.setattr(confinement, "abi", lambda version=version: version)
+            assert any(f"{tmp_path}/bus" in gap for gap in confinement.gaps(Hidden(()))) is told
+            servers_own = Hidden((str(tmp_path),))
+            assert not any(f"{tmp_path}/bus" in gap for gap in confinement.gaps(servers_own))
+
+
+def test_sockets_are_held_back_where_the_kernel_can(tmp_path):
+    connect = 1 << 16
+    rules = [Rule("/shared", WRITE), Rule("/usr", READ)]
+    assert description(rules, 9)["handled"] & connect
+    assert not description(rules, 8)["handled"] & connect
+    (_shared, write), (_usr, read) = description(rules, 9)["rules"]
+    assert write & connect and not read & connect

@@ -249,3 +249,18 @@ def test_missing_control_group_is_reported(tmp_path):
     assert answers[0]["step"] == "join_group"
     assert answers[0]["path"] == str(tmp_path / "gone" / "cgroup.procs")
     assert code == launcher.EXIT_CODE
+
+
+def test_path_that_stands_for_a_place_leads_through_no_link(tmp_path):
+    """A way that had none when the list was made may have one now."""
+    (tmp_path / "real" / "inside").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    os.close(launcher.open_path(os.fsencode(tmp_path / "real" / "inside")))
+    for path in ("link", "link/inside", "gone"):
+        with pytest.raises(OSError):
+            launcher.open_path(os.fsencode(tmp_path / path))
+
+
+def test_place_is_opened_where_the_call_for_it_is_not_allowed(tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "OPENAT2", 100_000)  # a number of no call
+    os.close(launcher.open_path(os.fsencode(tmp_path)))

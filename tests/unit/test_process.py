@@ -378,6 +378,19 @@ def test_rotate_cuts_a_log_that_cannot_be_kept(tmp_path, caplog):
     assert "cannot be kept" in caplog.text
 
 
+def test_rotate_copies_no_more_than_a_log_can_sensibly_have(tmp_path):
+    """Who writes a log can make it as long as a file system takes, without filling it."""
+    log = tmp_path / "huge.log"
+    with log.open("wb") as file:
+        file.truncate(5 * 1024**4)
+        file.seek(0, os.SEEK_END)
+        file.write(b"the end\n")
+    assert process.rotate(log, max_bytes=1000)
+    kept = (tmp_path / "huge.log.1").read_bytes()
+    assert kept.endswith(b"the end\n") and len(kept) <= 4000
+    assert log.read_text() == ""
+
+
 def test_tail_gives_the_last_lines_as_plain_text(tmp_path):
     log = tmp_path / "a.log"
     log.write_bytes(b"one\r\n\x1b[31mtwo\x1b[0m\xff\n\nthree\x07\n" + b"x" * 900)
