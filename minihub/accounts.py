@@ -123,12 +123,13 @@ class Accounts:
     def end_sessions(self, user: User) -> None:
         """End every login of a user; revoke every token, and code for one, that came out of it."""
         with self.store.transaction():
-            ids = [row.session_id for row in Session.select().where(Session.user == user)]
+            # As one statement: there may be more logins than it could name one by one.
+            mine = Session.select(Session.session_id).where(
+                Session.user == user, Session.session_id != ""
+            )
+            Token.delete().where(Token.user == user, Token.session_id.in_(mine)).execute()
             Session.delete().where(Session.user == user).execute()
             OAuthCode.delete().where(OAuthCode.user == user).execute()
-            Token.delete().where(
-                Token.user == user, Token.session_id.in_([*filter(None, ids)])
-            ).execute()
         self.on_logout(user.id)
 
     def has_users(self) -> bool:
@@ -182,12 +183,12 @@ class Accounts:
             return None
         return Login(session.user, session)
 
-    def sessions_of(self, user: User) -> list[Session]:
-        """Return the logins of a user that still count, the newest first."""
+    def sessions_of(self, user: User, most: int) -> list[Session]:
+        """Return the logins of a user that still count, the newest first, ``most`` at most."""
         oldest = clock.isoformat(clock.after(-self.session_lifetime_s))
         mine = (Session.user == user) & (Session.created >= oldest)
         with self.store.session():
-            return list(Session.select().where(mine).order_by(Session.id.desc()))
+            return list(Session.select().where(mine).order_by(Session.id.desc()).limit(most))
 
     def places_of(self, sessions: Iterable[Session]) -> dict[int, SessionPlace]:
         """Return where these logins are used, by their id; older ones may have no place."""

@@ -519,7 +519,7 @@ def _greet(
         say(
             f"Isolation: every server runs as {me}, in a sandbox: it cannot read the hub's files or"
         )
-        say("           other people's. The network, and how much they use, is shared by all.")
+        say("           other people's. Network, terminals and what they use are shared by all.")
         for warning in nobody.sandbox_warnings():
             log.warning("%s", warning)
     elif simple and authenticator.keeps_passwords:

@@ -18,13 +18,15 @@ routes = Routes()
 
 #: How many entries of the audit list the page shows.
 ENTRIES = 20
+#: How many of somebody's logins it shows, the latest.
+LOGINS = 100
 
 
 @routes.add("GET", "account", access=Access.PAGE)
 def account(ctx: Context) -> Any:
     """Show the caller's logins, and what others did to what is theirs."""
     user, session = ctx.caller.user, ctx.caller.session
-    rows = ctx.site.accounts.sessions_of(user)
+    rows = ctx.site.accounts.sessions_of(user, LOGINS)
     places = ctx.site.accounts.places_of(rows)
     sessions = []
     for row in rows:
@@ -61,11 +63,10 @@ def end_sessions(ctx: Context) -> Any:
         if ctx.form.get("tokens") == "on":
             site.accounts.lock_out(user.name)
         else:
-            for session in site.accounts.sessions_of(user):
-                site.accounts.end_session(session)
+            site.accounts.end_sessions(user)
         return ctx.redirect(site.hub_prefix + "logout", 303)
     wanted = ctx.form.get("end", "")
-    for session in site.accounts.sessions_of(user):
+    for session in site.accounts.sessions_of(user, LOGINS):
         if str(session.id) == wanted:
             site.accounts.end_session(session)
     return ctx.redirect(site.hub_prefix + "account", 303)

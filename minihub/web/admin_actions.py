@@ -76,7 +76,7 @@ def stop(ctx: Context, user_name: str, server_name: str = "") -> Any:
     if server.active:
         ctx.site.hub.stop_server(server, why=f"{ctx.caller.name} pressed stop")
         ctx.audit("stop server", user_name, server_name)
-        server.wait_settled(ctx.site.slow_stop_timeout_s / 4)
+        ctx.site.waits.settled(ctx.caller, server, ctx.site.slow_stop_timeout_s / 4)
     return _back(ctx)
 
 

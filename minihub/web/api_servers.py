@@ -240,7 +240,7 @@ def start(ctx: Context, name: str, server_name: str = "") -> Any:
     server = hub.start_server(
         user, server_name, user_options=options, display_name=display_name, room=room
     )
-    if not server.wait_settled(ctx.site.slow_spawn_timeout_s):
+    if not ctx.site.waits.settled(ctx.caller, server, ctx.site.slow_spawn_timeout_s):
         return ctx.reply(b"", 202)
     if server.failure is not None:
         raise SpawnFailed(server)
@@ -334,7 +334,8 @@ def stop(ctx: Context, name: str, server_name: str = "") -> Any:
     hub = ctx.site.hub
     hub.poll_now(server)
     hub.stop_server(server, why=f"{ctx.caller.name} asked through the API", remove=remove)
-    if not server.wait_settled(ctx.site.slow_stop_timeout_s) or server.active:
+    waits = ctx.site.waits
+    if not waits.settled(ctx.caller, server, ctx.site.slow_stop_timeout_s) or server.active:
         return ctx.reply(b"", 202)
     if remove:
         hub.remove_server(server)

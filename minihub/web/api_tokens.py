@@ -31,6 +31,8 @@ routes = Routes()
 
 MAX_NOTE = 1000
 MAX_LIFETIME_S = 3650 * 86400
+#: How many tokens a user may have besides those of logins: lists of them are made in one piece.
+MOST_TOKENS = 1000
 
 
 # -- tokens ----------------------------------------------------------------------------------
@@ -115,6 +117,7 @@ def create_token(
         scopes = roles.default_token_scopes(caller.scopes, user)
     else:
         _check_scopes(ctx, user, scopes, caller)
+    _check_number(ctx, user)
     return ctx.site.accounts.issue_token(
         user_id=user.id,
         note=note[:MAX_NOTE],
@@ -122,6 +125,21 @@ def create_token(
         expires_in_s=expires_in_s,
         legacy=legacy,
     )
+
+
+def _check_number(ctx: Context, user: User) -> None:
+    accounts = ctx.site.accounts
+    mine = (Token.user == user) & Token.oauth_client.is_null() & accounts.live()
+    with accounts.store.session():
+        count = Token.select().where(mine).count()
+    if count >= MOST_TOKENS:
+        raise BadRequest(
+            Text(
+                "%(name)s has %(count)s tokens. Revoke some that are not used any more.",
+                name=user.name,
+                count=count,
+            )
+        )
 
 
 def _check_scopes(ctx: Context, user: User, scopes: list[str], caller: Caller) -> None:

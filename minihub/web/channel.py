@@ -10,6 +10,7 @@ requests are served there or in one of waitress's workers.
 
 from __future__ import annotations
 
+import time
 from functools import lru_cache
 from typing import Any
 
@@ -81,6 +82,23 @@ class Channel(HTTPChannel):
     task_class = Task
     #: Whether a request is to be served as soon as it has been read, by whoever read it.
     is_due = False
+    #: When the present request, or the last one, began to arrive; 0 before the first.
+    _since = 0.0
+
+    def received(self, data: bytes) -> bool:
+        if self.request is None:
+            self._since = time.time()
+        return super().received(data)
+
+    def claim(self) -> tuple[bool, float]:
+        """Return how good a claim this has to stay open when there are too many; low goes first.
+
+        Whoever is between two requests has a better one than who keeps the server waiting for the
+        rest of a request, for the first, or for an answer to be taken; the earlier those began, the
+        worse.
+        """
+        is_resting = self.request is None and self._since > 0 and not self.total_outbufs_len
+        return is_resting, self._since or self.creation_time
 
     def handle_read(self) -> None:
         """Read what has come, and serve the request if that was all of it."""

@@ -171,7 +171,7 @@ def spawn(ctx: Context, user_name: str = "", server_name: str = "") -> Any:
     if ctx.caller.name != user_name:
         ctx.audit("start server", user_name, server_name)
     ctx.will_wait()
-    ctx.site.hub.server(user, server_name).wait_settled(INSTANT_FAILURE_S)
+    ctx.site.waits.settled(ctx.caller, ctx.site.hub.server(user, server_name), INSTANT_FAILURE_S)
     return ctx.redirect(_pending_url(ctx, server))
 
 
@@ -264,7 +264,7 @@ def stop(ctx: Context, user_name: str, server_name: str = "") -> Any:
     if server.active and ctx.caller.name != user_name:
         ctx.audit("stop server", user_name, server_name)
     ctx.site.hub.stop_server(server, why=f"{ctx.caller.name} pressed stop")
-    server.wait_settled(ctx.site.slow_stop_timeout_s / 4)
+    ctx.site.waits.settled(ctx.caller, server, ctx.site.slow_stop_timeout_s / 4)
     return ctx.redirect(ctx.site.hub_prefix + "home", 303)
 
 

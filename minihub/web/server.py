@@ -16,6 +16,7 @@ One lock guards who leads; it is held for a few assignments.
 from __future__ import annotations
 
 import logging
+import math
 import selectors
 import socket
 import threading
@@ -43,10 +44,17 @@ RESERVED_THREADS = 16
 THREADS = MAX_STREAMS + RESERVED_THREADS
 #: How long the leader may serve one request before another thread leads.
 PATIENCE_S = 0.005
+#: From so many connections on, those have to go that have kept the server waiting longest: some
+#: who never finish their requests would keep everybody out else.
+CROWD = 1000
+#: More of a request's body than this waits on the disk.
+BODY_IN_MEMORY = 65536
 #: How often connections are looked at of which no event told.
 ROUND_S = 1.0
 #: How long the leader rests after an error that nobody expected.
 PAUSE_S = 0.1
+#: How often the log tells of too many connections.
+TOLD_S = 60.0
 #: How long an end waits for answers under way.
 END_S = 5.0
 #: In a request's environment: the function to call before a wait.
@@ -67,6 +75,7 @@ class HTTPServer:
             backlog=1024,
             clear_untrusted_proxy_headers=False,  # our proxy's; we read the last element only
             max_request_body_size=MAX_BODY_BYTES,
+            inbuf_overflow=BODY_IN_MEMORY,
             ident=None,
         )
         self._workers = ThreadedTaskDispatcher()
@@ -100,6 +109,7 @@ class _Server(TcpWSGIServer):
     channel_class = Channel
     #: The channel that the leader reads at the moment.
     reading: Channel | None = None
+    _told_at = -math.inf
 
     def __init__(self, application: Callable[..., Any], map: dict[int, Any], **kwargs: Any) -> None:
         self.lead = _Lead(self, map)
@@ -116,6 +126,23 @@ class _Server(TcpWSGIServer):
             return answer
 
         return watched
+
+    def handle_accept(self) -> None:
+        super().handle_accept()
+        if len(self.active_channels) > CROWD:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Close connections that nobody serves: first those that have kept us waiting longest."""
+        found = [one for one in self.active_channels.values() if not one.requests]
+        for one in sorted(found, key=Channel.claim)[: CROWD // 4]:
+            one.handle_close()
+        now = clock.monotonic()
+        if now - self._told_at > TOLD_S:
+            self._told_at = now
+            log.warning(
+                "More than %d connections to the hub: the longest unfinished are closed", CROWD
+            )
 
     def add_task(self, task: Channel) -> None:
         """Have a channel's first request served: by the leader who has just read it, or later."""

@@ -48,6 +48,7 @@ from .identity import Identity
 from .refresh import Refresher
 from .rendering import Renderer, TemplateError
 from .routing import WHOLE, Access, Route, Routes
+from .waits import Waits
 
 log = logging.getLogger("minihub.web")
 
@@ -110,6 +111,7 @@ class Site:
             [*self.own_hosts, urlsplit(hub.info.api_url).netloc],
         )
         self.guard = Guard(hub.authenticator, identity.secret)
+        self.waits = Waits()
         self.trust = Trust(hub.options.trusted_downstream_ips)
         place = urlsplit(hub.info.public_url)
         #: ``scheme://host[:port]`` of the public site where that is known, else empty.

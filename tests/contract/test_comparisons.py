@@ -1,8 +1,11 @@
 """Secrets are compared in constant time: never with ``==``."""
 
 import ast
+import hmac
 import re
 from pathlib import Path
+
+from minihub import signing, tokens
 
 PACKAGE = Path(__file__).resolve().parents[2] / "minihub"
 
@@ -49,3 +52,24 @@ def test_lint_finds_one():
     assert list(comparisons("if given == self.token: pass")) == ["given == self.token"]
     assert list(comparisons("x = expected_digest() != digest")) == ["expected_digest() != digest"]
     assert list(comparisons("x = token == ''")) == []
+
+
+def test_what_compares_secrets_for_all_takes_the_same_time_for_any(monkeypatch):
+    """The functions that everything else compares secrets with."""
+    compared = []
+
+    def compare(one, other):
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    signed = signing.sign(b"key", "name", "value")
+    hashed = tokens.hash_password("a love supreme")
+    for check in (
+        lambda: tokens.same_secret("one", "one"),
+        lambda: tokens.check_token("token", tokens.hash_token("token")),
+        lambda: tokens.check_password("a love supreme", hashed),
+        lambda: signing.unsign(b"key", "name", signed, max_age_days=1) == "value",
+    ):
+        compared.clear()
+        assert check() and len(compared) == 1

@@ -1,5 +1,8 @@
 """The REST API of tokens: made, shown, limited, revoked."""
 
+import contextlib
+import sqlite3
+
 import pytest
 from admin_tools import wait_until
 
@@ -213,3 +216,29 @@ def test_forms_of_the_authorization_header(world, header, status):
 def test_token_in_the_query_is_none(world):
     secret = world.as_user("bob").token
     assert world.nobody.call("GET", f"/user?token={secret}").status_code == 403
+
+
+def test_nobody_has_tokens_without_number(world):
+    """A list of them is made in one piece, which would keep everybody waiting."""
+    name = world.new_user()
+    mine = world.as_user(name)
+    made = make(mine, name)
+    rows = (
+        "INSERT INTO api_tokens"
+        " (user_id, prefix, hashed, note, scopes, session_id, created, legacy)"
+        " WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)"
+        " SELECT users.id, 'none', 'sha512:1:0:0', '', '[]', '', ?, 0 FROM n JOIN users"
+        " WHERE users.name = ?"
+    )
+    place = world.hub.directory / "jupyterhub.sqlite"
+    with contextlib.closing(sqlite3.connect(place, timeout=30)) as db, db:
+        db.execute(rows, (made["created"], name))
+    for caller in (mine, world.boss):
+        answer = caller.call("POST", f"/users/{name}/tokens")
+        assert answer.status_code == 400
+        assert "Revoke some" in answer.json()["message"]
+    other = world.new_user()
+    make(world.boss, other)
+    with contextlib.closing(sqlite3.connect(place, timeout=30)) as db, db:
+        db.execute("DELETE FROM api_tokens WHERE prefix = 'none'")
+    make(mine, name)

@@ -186,7 +186,33 @@ def test_newer_owner_link_ends_the_older_one(accounts):
     assert accounts.owner_link(newer)
 
 
+def test_owner_link_is_spent_by_who_is_an_admin_already(accounts):
+    accounts.ensure_user("ada", admin=True)
+    code = accounts.new_owner_link(1000)
+    assert accounts.spend_owner_link(code, "ada").name == "ada"
+    assert accounts.owner_link(code) is None
+    assert accounts.spend_owner_link(code, "eve") is None
+
+
 def test_wrong_owner_code_is_nothing(accounts):
     accounts.new_owner_link(1)
     assert accounts.owner_link("guess") is None
     assert accounts.spend_owner_link("guess", "eve") is None
+
+
+def test_any_number_of_logins_is_ended(accounts, ada):
+    """More than a statement can have values: whoever has a password can make them."""
+    rows = (
+        "INSERT INTO sessions (user_id, hashed, session_id, created) "
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 260000) "
+        "SELECT ?, 'hash-' || i, 'id-' || i, ? FROM n"
+    )
+    with accounts.store.session() as db:
+        db.execute_sql(rows, (ada.id, clock.now_text()))
+    accounts.issue_token(user_id=ada.id, session_id="id-7")
+    kept, _plain = accounts.issue_token(user_id=ada.id)
+    assert len(accounts.sessions_of(ada, 100)) == 100
+    accounts.end_sessions(ada)
+    assert accounts.sessions_of(ada, 100) == []
+    with accounts.store.session():
+        assert [row.id for row in models.Token.select()] == [kept.id]

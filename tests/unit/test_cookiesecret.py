@@ -104,3 +104,27 @@ def test_pipe_is_refused_and_not_waited_for(path):
     os.mkfifo(path)
     with pytest.raises(ConfigError, match="is no ordinary file"):
         cookiesecret.load(b"", str(path))
+
+
+def test_link_that_is_planted_at_the_last_moment_is_not_followed(path, tmp_path):
+    """Between the look for a file and the making of one."""
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="cannot be created"):
+        cookiesecret._create(path)
+    assert not (tmp_path / "elsewhere").exists()
+    path.unlink()
+    path.touch()
+    with pytest.raises(ConfigError, match="cannot be created"):
+        cookiesecret._create(path)
+
+
+def test_new_file_is_private_from_its_first_moment(path, monkeypatch):
+    """Not only after a second step: what can be opened meanwhile stays open."""
+    seen = []
+    monkeypatch.setattr(os, "fchmod", lambda fd, _mode: seen.append(os.fstat(fd).st_mode & 0o777))
+    before = os.umask(0)
+    try:
+        cookiesecret._create(path)
+    finally:
+        os.umask(before)
+    assert seen == [0o600]

@@ -354,3 +354,33 @@ def test_the_end_lets_answers_under_way_end() -> None:
     assert not [t for t in threading.enumerate() if t in served.server._server.lead._threads]
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", served.port), timeout=1)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /plain HT", b"POST /plain HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nab"],
+)
+def test_those_who_never_finish_a_request_keep_nobody_out(
+    served: Served, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    """However many there are: the longest unfinished make room, and who is between two stays."""
+    monkeypatch.setattr(http_server, "CROWD", 20)
+    served.server._server.adj.connection_limit = 40
+    kept = served.connect()
+    kept.request("GET", "/plain")
+    assert kept.getresponse().read() == b"GET"
+    unfinished = []
+    try:
+        for _ in range(100):
+            client = socket.create_connection(("127.0.0.1", served.port), timeout=LONG_S)
+            client.sendall(sent)
+            unfinished.append(client)
+            if len(unfinished) % 20 == 0:
+                assert served.get("/plain", "POST") == b"POST"
+        kept.request("GET", "/plain")
+        assert kept.getresponse().read() == b"GET"
+        assert unfinished[0].recv(1) == b""
+        wait_until(lambda: len(served.server._server.active_channels) <= 20)
+    finally:
+        for client in (*unfinished, kept):
+            client.close()
