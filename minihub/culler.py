@@ -31,6 +31,13 @@ ASK_TIMEOUT_S = 5.0
 ASK_TOKEN_S = 60
 ASK_NOTE = "asks whether a kernel is busy"
 
+#: What is said of a server with which something is being done.
+PENDING = {
+    "spawn": Text("pending spawn"),
+    "stop": Text("pending stop"),
+    "check": Text("pending check"),
+}
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -123,7 +130,7 @@ def should_cull(server: ServerFacts, now: datetime, limits: Limits) -> Verdict:
     activity where it is known, and what is spared by kind is spared from ``max_age`` too.
     """
     if server.pending:
-        return Verdict(False, Text("pending %(what)s", what=server.pending), "pending")
+        return Verdict(False, PENDING.get(server.pending, f"pending {server.pending}"), "pending")
     if not server.ready:
         return Verdict(False, Text("not ready"), "not-ready")
     if not (limits.cull_named_servers if server.name else limits.cull_default_servers):

@@ -24,7 +24,7 @@ from . import cpu, machine, metrics, rlimits, usage
 from .errors import BadRequest, SpawnError, TooMany
 from .local import LocalProcessSpawner
 from .server import Server, State
-from .texts import Text
+from .texts import Number, Text
 
 log = logging.getLogger("minihub.limits")
 
@@ -56,13 +56,14 @@ class TooLittleMemory(SpawnError):
         )
 
 
-def size(count: int) -> str:
+def size(count: int) -> Text:
     """Return a number of bytes for people, such as ``1.5 GB`` (powers of 1024)."""
     for power, unit in ((3, "GB"), (2, "MB"), (1, "kB")):
         if count >= 1024**power:
             number = count / 1024**power
-            return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"
-    return f"{count} bytes"
+            rounded = Number(f"{number:.0f}" if number >= 100 else f"{number:.3g}")
+            return Text("%(number)s %(unit)s", number=rounded, unit=unit)
+    return Text("%(count)s bytes", count=count)
 
 
 # -- numbers of servers --------------------------------------------------------------------

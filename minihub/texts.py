@@ -37,3 +37,11 @@ class Text(str):
 
     def __str__(self) -> str:
         return self  # an exception's text stays what it is
+
+
+class Number(Text):
+    """A number with a decimal point, which pages write with the mark of their language."""
+
+    def __new__(cls, number: str) -> Number:
+        self = super().__new__(cls, "%(number)s", number=number)
+        return self  # type: ignore[return-value]

@@ -19,7 +19,7 @@ from ..errors import AuthError, BadRequest, Forbidden, MinihubError, NotFound, R
 from ..logs import safe
 from ..models import OAuthClient, Token, User
 from ..texts import Text
-from . import schemas, shapes
+from . import phrases, schemas, shapes
 from .api_base import check_texts
 from .context import Context
 from .handler import HandlerView
@@ -316,11 +316,12 @@ def _page(ctx: Context, status: int = 200, **namespace: Any) -> Any:
         facts["in_words"] = [
             scope_table.describe(scope, ctx.caller.name) for scope in facts["scopes"]
         ]
+        facts["note"] = phrases.known(facts["note"] or "")
         facts["revoke_url"] = f"{ctx.site.hub_prefix}token/{facts['id']}/revoke"
         if client is None:
             mine.append(facts)
         else:
-            facts["description"] = client.description
+            facts["description"] = phrases.known(client.description)
             clients.setdefault(client.id, facts)
     return ctx.page(
         "token.html",

@@ -36,6 +36,10 @@ class _Refused(MinihubError):
 
     status = 400
 
+    def __init__(self, message: str, field: str) -> None:
+        self.field = field
+        super().__init__(message)
+
 
 def _authenticator(ctx: Context) -> Any:
     """Return the authenticator that lets people join. Raises NotFound where none does."""
@@ -90,7 +94,13 @@ def join(ctx: Context) -> Any:
         for name, value in error.headers.items():
             response.set_header(name, value)
         return response
-    except (Forbidden, CodeNotGood, NameTaken, TooManyWaiting, _Refused) as error:
+    except CodeNotGood as error:
+        return join_page(ctx, error.status, error=str(error), error_field="code")
+    except NameTaken as error:
+        return join_page(ctx, error.status, error=str(error), error_field="username")
+    except _Refused as error:
+        return join_page(ctx, error.status, error=str(error), error_field=error.field)
+    except (Forbidden, TooManyWaiting) as error:
         return join_page(ctx, error.status, error=str(error))
 
 
@@ -129,15 +139,15 @@ def _chosen(ctx: Context, authenticator: Any) -> tuple[str, str]:
     """Return the name, normalised, and the password. Raises _Refused."""
     typed = ctx.form.get("username", "").strip()
     if not typed:
-        raise _Refused(Text("Choose a name."))
+        raise _Refused(Text("Choose a name."), "username")
     name = authenticator.normalize_username(typed[:256])
     if problem := authenticator.why_no_name(name):
-        raise _Refused(Text("This cannot be a name: %(problem)s.", problem=problem))
+        raise _Refused(Text("This cannot be a name: %(problem)s.", problem=problem), "username")
     password = ctx.form.get("password", "")
     if not tokens.same_secret(password, ctx.form.get("again", "")):
-        raise _Refused(Text("The two passwords are not the same."))
+        raise _Refused(Text("The two passwords are not the same."), "password")
     if problem := authenticator.why_no_password(password, name):
-        raise _Refused(problem)
+        raise _Refused(problem, "password")
     return name, password
 
 

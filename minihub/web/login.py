@@ -69,7 +69,13 @@ def join_url(ctx: Context) -> str:
 
 
 def new_password_page(
-    ctx: Context, status: int = 200, *, username: str = "", code: str = "", error: str = ""
+    ctx: Context,
+    status: int = 200,
+    *,
+    username: str = "",
+    code: str = "",
+    error: str = "",
+    error_field: str = "",
 ) -> Any:
     """Return the form that takes a one-time code and the password that comes in its place."""
     response = ctx.page(
@@ -79,6 +85,7 @@ def new_password_page(
         username=username,
         code=code,
         error=error,
+        error_field=error_field,
         minimum_length=ctx.site.authenticator.minimum_password_length,
     )
     response.set_header("Referrer-Policy", "no-referrer")

@@ -17,10 +17,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from ..texts import Text
+from ..texts import Number, Text
 
 #: The languages there are, each by its own name, in the order they are shown.
 LANGUAGES = {"en": "English", "de": "Deutsch", "es": "Español"}
+#: What stands between whole and part of a number, where it is not a point.
+DECIMAL_MARKS = {"de": ",", "es": ","}
 #: Languages whose file is there.
 TRANSLATED = tuple(code for code in LANGUAGES if code != "en")
 
@@ -54,6 +56,8 @@ class Catalogue:
         """Return a :class:`~minihub.texts.Text` in this language; anything else as it is."""
         if not isinstance(value, Text):
             return value
+        if isinstance(value, Number):
+            return value.values["number"].replace(".", DECIMAL_MARKS.get(self.language, "."))
         return self.gettext(value.msgid) % {
             name: self.tell(part) for name, part in value.values.items()
         }

@@ -17,7 +17,7 @@ from ..errors import Forbidden
 from ..models import OAuthClient, Token
 from ..oauth import AuthorizationRequest, OAuthRedirect
 from ..texts import Text
-from . import cookies, schemas
+from . import cookies, phrases, schemas
 from .context import Context
 from .routing import Access, Routes
 
@@ -89,7 +89,7 @@ def authorize(ctx: Context) -> Any:
         raise Forbidden(
             Text(
                 "You do not have permission to access %(client)s",
-                client=asked.client.description,
+                client=phrases.known(asked.client.description),
             )
         )
     scopes = _grantable(ctx, asked)
@@ -125,7 +125,10 @@ def _consent(ctx: Context, client: OAuthClient, scopes: list[str]) -> Any:
     ]
     return ctx.page(
         "oauth.html",
-        oauth_client={"identifier": client.identifier, "description": client.description},
+        oauth_client={
+            "identifier": client.identifier,
+            "description": phrases.known(client.description),
+        },
         scope_descriptions=descriptions,
         allowed_scopes=scopes,
         role_names=[],

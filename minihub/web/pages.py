@@ -19,7 +19,7 @@ from ..models import User
 from ..server import Server, State
 from ..serverrows import find_row
 from ..spawner import Spawner
-from ..texts import Text
+from ..texts import Number, Text
 from ..urls import escape_name, escape_path, server_name_problem
 from .api_servers import check_new_name, old_name_problem
 from .context import SAFE_METHODS, Context
@@ -105,7 +105,7 @@ def _own_limits(ctx: Context, server: Server) -> list[tuple[str, str]]:
     if spawner.mem_limit:
         found.append((Text("Memory at most"), size(spawner.mem_limit)))
     if spawner.cpu_limit:
-        found.append((Text("Processors at most"), f"{spawner.cpu_limit:g}"))
+        found.append((Text("Processors at most"), Number(f"{spawner.cpu_limit:g}")))
     culler = ctx.site.culler
     if culler is not None:
         found.append((Text("Stopped when unused for"), durations.words(culler.limits.timeout)))

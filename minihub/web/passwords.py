@@ -62,8 +62,10 @@ def new_password(ctx: Context) -> Any:
     username = ctx.form.get("username", "").strip()[:255]
     code, password = ctx.form.get("code", "")[:64], ctx.form.get("password", "")
 
-    def again(status: int, error: str) -> Any:
-        return new_password_page(ctx, status, username=username, code=code, error=error)
+    def again(status: int, error: str, field: str = "") -> Any:
+        return new_password_page(
+            ctx, status, username=username, code=code, error=error, error_field=field
+        )
 
     try:
         ctx.check_xsrf()
@@ -71,9 +73,9 @@ def new_password(ctx: Context) -> Any:
         return again(403, error.message)
     name = keeper.normalize_username(username)
     if not tokens.same_secret(password, ctx.form.get("again", "")):
-        return again(400, Text("The two passwords are not the same."))
+        return again(400, Text("The two passwords are not the same."), "password")
     if problem := keeper.why_no_password(password, name):
-        return again(400, problem)
+        return again(400, problem, "password")
     try:
         with ctx.site.guard.password(ctx, name) as one:
             done = keeper.spend_one_time_code(name, code, password)
@@ -82,11 +84,11 @@ def new_password(ctx: Context) -> Any:
     except TooManyAttempts as error:
         return _with_headers(again(error.status, str(error)), error)
     except CodeExpired as error:
-        return again(error.status, str(error))
+        return again(error.status, str(error), "code")
     where = safe(ctx.remote_ip, 64)
     if not done:
         log.warning("Wrong one-time code for %s from %s", shown(name), where)
-        return again(403, _WRONG_CODE)
+        return again(403, _WRONG_CODE, "code")
     log.info("%s set a password with a one-time code, from %s", shown(name), where)
     ctx.site.audit.note(name, "own password by code", name, detail=where)
     return authenticate(ctx, {"username": name, "password": password})
@@ -134,11 +136,13 @@ def own_password(ctx: Context) -> Any:
                 shown(user.name),
                 safe(ctx.remote_ip, 64),
             )
-            return _own_page(ctx, 403, error=Text("Your present password is another one."))
+            problem = Text("Your present password is another one.")
+            return _own_page(ctx, 403, error=problem, error_field="current")
     if not tokens.same_secret(password, ctx.form.get("again", "")):
-        return _own_page(ctx, 400, error=Text("The two passwords are not the same."))
+        problem = Text("The two passwords are not the same.")
+        return _own_page(ctx, 400, error=problem, error_field="password")
     if problem := keeper.why_no_password(password, user.name):
-        return _own_page(ctx, 400, error=problem)
+        return _own_page(ctx, 400, error=problem, error_field="password")
     keeper.book.set_password(user, keeper.hashed(password), keep_session=ctx.caller.session)
     log.info("%s changed the password, from %s", shown(user.name), safe(ctx.remote_ip, 64))
     if secret is None:

@@ -1,6 +1,6 @@
-"""What an HTTP status is called on a page.
+"""What pages call an HTTP status, and what rows and errors say in English for programs' sake.
 
-Rules of this file: a table. Programs get the standard's own phrases.
+Rules of this file: tables. Programs get the standard's own phrases.
 
 Threads: any.
 Sources: RFC 9110, section 15.
@@ -26,6 +26,20 @@ _PHRASES = {
     503: Text("Not available"),
     504: Text("No answer in time"),
 }
+
+#: The error that says no more than that there is nothing; programs compare its text.
+_NOTHING = Text("No access to resources or resources not found")
+#: How the note and the name of what a server got of the hub begin in the database.
+_SERVER = "Server at "
+
+
+def known(text: str) -> str:
+    """Return an English text as one that pages can say in any language, if it is one of ours."""
+    if text == _NOTHING:
+        return _NOTHING
+    if text.startswith(_SERVER + "/"):
+        return Text("Server at %(path)s", path=text.removeprefix(_SERVER))
+    return text
 
 
 def of(status: int) -> str:

@@ -74,6 +74,7 @@ DEFAULTS: dict[str, Any] = {
     "needs_account": False,  # the name must be a user of the machine
     "new_hub": False,
     "error": "",
+    "error_field": "",  # the name of the field that the error is about
     "join_url": "",  # where people make an account; without it there is no link
     # -- home.html --
     "allow_named_servers": False,

@@ -198,7 +198,9 @@ class Site:
             return ctx.to_login()
         # What a database or a template says of itself is for the log, not for visitors.
         told = isinstance(error, (RequestError, SpawnError, AuthError)) or error.status < 500
-        message = str(error) if told else Text("The hub met an error; its log has more.")
+        message = (
+            phrases.known(str(error)) if told else Text("The hub met an error; its log has more.")
+        )
         if isinstance(error, StoreError):
             message = Text(
                 "The hub cannot use its database at the moment; its log has more. "

@@ -141,6 +141,32 @@ class Person:
         """Wait until a text is on the page."""
         expect(self.page.get_by_text(text).first).to_be_visible()
 
+    def tab_to(self, selector: str) -> None:
+        """Press Tab until an element has the focus, which must be seen there."""
+        page = self.page
+        is_there = "selector => document.activeElement.matches(selector)"
+        for _ in range(80):
+            if page.evaluate(is_there, selector):
+                break
+            page.keyboard.press("Tab")
+        assert page.evaluate(is_there, selector), f"no Tab leads to {selector}"
+        width = page.evaluate("parseFloat(getComputedStyle(document.activeElement).outlineWidth)")
+        assert width >= 2, f"{selector} has no visible focus"
+
+    def overhang(self) -> list[str]:
+        """Return what is wider than its place: the page, a table's card, a cut text's box."""
+        found: Any = self.page.evaluate(
+            """() => {
+                const root = document.documentElement;
+                const wide = [...document.querySelectorAll('.table-wrap, .card, th, td')].filter(
+                    one => one.clientWidth && one.scrollWidth > one.clientWidth + 1);
+                return [...(root.scrollWidth > root.clientWidth ? [root] : []), ...wide].map(
+                    one => `${one.tagName} ${one.className}: ${one.scrollWidth} px in `
+                        + `${one.clientWidth}: ${one.textContent.trim().slice(0, 40)}`);
+            }"""
+        )
+        return found
+
     def run_cell(self, code: str, answer: str) -> None:
         """Make a notebook in JupyterLab, which must be opening; run a cell and see its answer."""
         page = self.page

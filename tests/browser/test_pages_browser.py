@@ -155,47 +155,6 @@ def test_chosen_theme_and_language_stay(hub, new_person, scripts):
     expect(root).to_have_attribute("lang", "en")
 
 
-def test_keyboard_alone_logs_in_starts_and_stops(hub, new_person):
-    """Tab, Enter and typing lead through the whole way; what has the focus can be seen."""
-    person = new_person(hub)
-    page = person.page
-    person.open("/hub/login")
-
-    def tab_to(selector: str) -> None:
-        for _ in range(40):
-            if page.evaluate("s => document.activeElement.matches(s)", selector):
-                break
-            page.keyboard.press("Tab")
-        assert page.evaluate("s => document.activeElement.matches(s)", selector), selector
-        width = page.evaluate("parseFloat(getComputedStyle(document.activeElement).outlineWidth)")
-        assert width >= 2, f"{selector} has no visible focus"
-
-    page.keyboard.press("Tab")
-    page.evaluate("document.activeElement.blur()")
-    tab_to("a.skip-link")
-    tab_to("#dark-theme-toggle")
-    page.keyboard.press("Enter")
-    tab_to('[name="theme"][value="dark"]')
-    page.keyboard.press("Enter")
-    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
-    page.keyboard.press("Escape")
-    expect(page.locator("#display-menu")).not_to_have_attribute("open", "")
-    tab_to("#username_input")
-    page.keyboard.type("ada")
-    tab_to("#password_input")
-    page.keyboard.type(PASSWORD)
-    page.keyboard.press("Enter")
-    person.wait_path("/hub/spawn-pending/ada|/user/ada/.*|/hub/home")
-    person.wait_path("/user/ada/.*")
-    person.open("/hub/home")
-    tab_to("#stop")
-    page.keyboard.press("Enter")
-    person.sees("Start my server")
-    tab_to("#logout")
-    page.keyboard.press("Enter")
-    person.wait_path("/hub/login")
-
-
 def test_printed_page_is_dark_on_white_and_without_controls(hub, new_person):
     person = new_person(hub)
     person.open("/hub/token")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from page_cases import COMMON, PAGES
@@ -14,12 +16,18 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import messages as script  # noqa: E402
 
-from minihub.errors import SpawnError  # noqa: E402
+from minihub import limits  # noqa: E402
+from minihub.errors import NotFound, SpawnError  # noqa: E402
 from minihub.texts import Text  # noqa: E402
-from minihub.web import messages  # noqa: E402
+from minihub.web import messages, phrases  # noqa: E402
 from minihub.web.rendering import Renderer  # noqa: E402
 
 each_language = pytest.mark.parametrize("language", messages.TRANSLATED)
+#: What is called the same in every language.
+OUR_NAMES = {
+    "minihub", "JupyterHub", "REST", "API", "English", "Deutsch", "Español", "Authorization", "UTC",
+    "token", "SECRET", "openapi", "yaml", "list", "read", "servers", "users",
+}  # fmt: skip
 PLACE = re.compile(r"%\((\w+)\)[sd]|%%|</?\w+")
 
 
@@ -44,7 +52,6 @@ def test_translation_has_the_same_places_and_markup(language):
 
 @each_language
 def test_every_page_is_told_in_the_language(language):
-    """No text of a page stays English but where both languages say the same."""
     catalogue = messages.catalogue(language)
     renderer = Renderer()
     for name, cases in PAGES.items():
@@ -53,6 +60,78 @@ def test_every_page_is_told_in_the_language(language):
             html = renderer.render(name, **values, texts=catalogue)
             assert f'<html lang="{language}"' in html
             assert catalogue.gettext("Skip to content") in html
+
+
+class Marked(messages.Catalogue):
+    """A language in which every text stands between brackets."""
+
+    def gettext(self, message: str) -> str:
+        return f"⟦{message}⟧"
+
+    def ngettext(self, singular: str, plural: str, number: int) -> str:
+        return f"⟦{singular if number == 1 else plural}⟧"
+
+
+class Told(HTMLParser):
+    """What a page tells its reader: texts and attributes; what is marked as English is left out."""
+
+    SPOKEN = {"alt", "aria-label", "placeholder", "title", "data-show", "data-hide", "data-done"}
+    SILENT = {"script", "style", "code", "pre"}
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.texts: list[str] = []
+        self._open: list[bool] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.texts += [given[name] for name in self.SPOKEN & given.keys()]
+        if tag == "input" and given.get("type") == "submit":
+            self.texts.append(given.get("value", ""))
+        if tag not in {"br", "circle", "hr", "img", "input", "link", "meta", "path", "polyline"}:
+            quiet = tag in self.SILENT or tag != "html" and "lang" in given
+            self._open.append(quiet or bool(self._open and self._open[-1]))
+
+    def handle_startendtag(self, tag: str, attrs: list) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._open and tag != "polyline":
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not (self._open and self._open[-1]):
+            self.texts.append(data)
+
+
+def given_words(value: Any) -> set[str]:
+    """Return every word of what a page was given."""
+    if isinstance(value, dict):
+        return set().union(*map(given_words, [*value, *value.values()]))
+    if isinstance(value, (list, tuple, set)):
+        return set().union(*map(given_words, value))
+    if hasattr(value, "__dict__") and not isinstance(value, str):
+        return given_words(vars(value))
+    return set(re.findall(r"[^\W\d_]+", str(value)))
+
+
+def test_every_word_of_a_page_is_a_text_of_the_catalogue_or_was_given():
+    """Nothing is written in a template, or made by a filter, in one language only."""
+    renderer, found = Renderer(), []
+    for name, cases in PAGES.items():
+        for case in cases:
+            values = {**COMMON, **case}
+            html = renderer.render(name, **values, texts=Marked("xx"))
+            known = given_words(values) | OUR_NAMES
+            text, before = "\n".join(Told(html).texts), ""
+            while text != before:  # a text may hold others as its values
+                text, before = re.sub(r"⟦[^⟦⟧]*⟧", "", text), text
+            for line in text.splitlines():
+                words = set(re.findall(r"[^\W\d_]{2,}", line)) - known
+                if words:
+                    found.append((name, words, line.strip()))
+    assert found == []
 
 
 def test_text_is_english_everywhere_and_can_be_said_otherwise():
@@ -108,3 +187,35 @@ def test_po_file_is_read_as_gettext_writes_it():
         "one", "two", "many",
     ]  # fmt: skip
     assert catalogue.gettext("maybe") == "maybe" and catalogue.gettext("open") == "open"
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "english", "german"),
+    [
+        (21_706_547, "20.7 MB", "20,7 MB"),
+        (400 * 1024**3, "400 GB", "400 GB"),
+        (512, "512 bytes", "512 Bytes"),
+    ],
+)
+def test_numbers_have_the_decimal_mark_of_the_language(bytes_, english, german):
+    number = limits.size(bytes_)
+    assert number == english and messages.ENGLISH.tell(number) == english
+    assert messages.catalogue("de").tell(number) == german
+    sentence = Text("%(size)s saved", size=number)
+    assert (
+        messages.catalogue("es").tell(sentence) == german.replace("Bytes", "bytes") + " ahorrados"
+    )
+
+
+@pytest.mark.parametrize(
+    ("english", "german"),
+    [
+        ("Server at /user/ana/", "Server unter /user/ana/"),
+        ("Server at home", "Server at home"),  # somebody's own words
+        (NotFound().message, "Das gibt es nicht, oder es ist Ihnen nicht zugänglich"),
+        ("a script", "a script"),
+    ],
+)
+def test_english_of_rows_and_errors_is_told_in_the_language(english, german):
+    assert phrases.known(english) == english
+    assert messages.catalogue("de").tell(phrases.known(english)) == german
