@@ -64,7 +64,7 @@ Data:     backup, restore FILE       all of the hub's own in one file, and back
 Flags:    -f, --config FILE          configuration file (default: minihub.yaml)
           --ip, --port, --base-url   where people reach the hub; or --url
           --ssl-key, --ssl-cert      files for TLS; --no-ssl has no effect
-          --db URL, --no-db          the database; keep none
+          --db URL, --no-db          the database, or none; --upgrade-db
           --pid-file, --log-file     files to write; --log-level, --debug
           --Class.option=VALUE       any option (--help-all)
           -y (answer yes), --generate-config, --version, --help, --help-all

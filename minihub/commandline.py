@@ -106,12 +106,12 @@ SWITCHES = {
     "--no-db": ("JupyterHub.db_url", "sqlite:///:memory:"),
     "--no-ssl": ("JupyterHub.confirm_no_ssl", "true"),
     "--generate-config": ("JupyterHub.generate_config", "true"),
+    "--upgrade-db": ("JupyterHub.upgrade_db", "true"),
 }
 
 #: JupyterHub's flags for options that we do not have: they are refused with the reason.
 REFUSED = {
     "--generate-certs": "JupyterHub.generate_certs",
-    "--upgrade-db": "JupyterHub.upgrade_db",
 }
 
 #: Flags that show something and end.

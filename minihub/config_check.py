@@ -300,7 +300,7 @@ def _problem_with(trait: TraitType, obj: HasTraits, value: Any, entry: Entry) ->
     """Return what is wrong with ``value``, or an empty text."""
     shown = show(entry.name, value)
     expected = describe(trait)
-    if value is None and not trait.allow_none and not isinstance(trait, ClassName):
+    if value is None and not trait.allow_none:
         return f"{shown} is not right; expected {expected}. For the default, leave the option out"
     # To Python a truth value is a number, to a person it is not.
     is_number = isinstance(trait, (Integer, Float)) and not isinstance(trait, Bool)

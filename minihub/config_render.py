@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from traitlets import TraitType
+from traitlets import Bool, TraitType
 from traitlets.config import Config, Configurable
 from traitlets.config.loader import LazyConfigValue
 
 from minihub.config_check import declared
 from minihub.config_values import describe, masked, static_default, type_name, unit
-from minihub.options import ENVIRONMENT, OURS, JupyterHub
+from minihub.options import COMMAND_LINE_ONLY, ENVIRONMENT, OURS, JupyterHub
 from minihub.options_later import LaterOptions
-from minihub.traits import ClassName
+from minihub.traits import Callable, ClassName
 
 _WIDTH = 96
 _NOTHING = object()
@@ -205,7 +205,7 @@ def markdown(classes: Sequence[type[Configurable]]) -> str:
             "| --- | --- | --- | --- | --- | --- |" + (" --- |" if proofs else ""),
         ]
         for name, trait in traits.items():
-            row = _row(name, trait)
+            row = _row(cls.__name__, name, trait)
             proof = proofs.get(f"{cls.__name__}.{name}")
             lines.append(f"{row} {_code(proof) if proof else ''} |" if proofs else row)
     return "\n".join(lines) + "\n"
@@ -241,20 +241,34 @@ def _proofs() -> dict[str, str]:
     return {}
 
 
-def _row(name: str, trait: TraitType) -> str:
+def _row(section: str, name: str, trait: TraitType) -> str:
     default = static_default(trait)
     if isinstance(trait, ClassName):
         default = default.rpartition(".")[2]
-    example = trait.metadata.get("example", default)
     cells = (
         f"`{name}`",
         type_name(trait),
         _code(yaml_value(default)),
         unit(trait),
         " ".join([_help_text(trait), *_notes(trait)]).replace("<", "&lt;"),
-        _code(_yaml_line(name, example)),
+        _code(_example(section, name, trait)),
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _example(section: str, name: str, trait: TraitType) -> str:
+    """Return a line that sets an option: the example declared, else what the default is not.
+
+    What a YAML file cannot say is written as in a Python file or on the command line.
+    """
+    python = "my_function" if isinstance(trait, Callable) else trait.metadata.get("python")
+    if python:
+        return f"c.{section}.{name} = {python}"
+    value = static_default(trait)
+    value = trait.metadata.get("example", not value if isinstance(trait, Bool) else value)
+    if f"{section}.{name}" in COMMAND_LINE_ONLY:
+        return f"--{section}.{name}={yaml_value(value)}"
+    return _yaml_line(name, value)
 
 
 def _code(text: str) -> str:

@@ -186,7 +186,9 @@ def type_name(trait: TraitType) -> str:
         return own
     if isinstance(trait, Union):
         return " or ".join(type_name(part) for part in trait.trait_types)
-    return {"Integer": "Int"}.get(type(trait).__name__, type(trait).__name__)
+    return {"Integer": "Int", "CaselessStrEnum": "Enum"}.get(
+        type(trait).__name__, type(trait).__name__
+    )
 
 
 def unit(trait: TraitType) -> str:

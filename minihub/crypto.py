@@ -60,7 +60,7 @@ class CryptKeeper(Configurable):
         help="Keys that encrypt what authenticators store about users, each as 64 hexadecimal"
         " digits or in base64; the first encrypts, all decrypt. By default those in"
         " JUPYTERHUB_CRYPT_KEY, separated by semicolons.",
-    ).tag(config=True)
+    ).tag(config=True, example=["<openssl rand -hex 32>"])
     n_threads = Int(
         0,
         min=0,

@@ -25,7 +25,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from traitlets import Dict, Enum, Int, List, TraitError, Unicode, default, validate
+from traitlets import Dict, Int, List, TraitError, Unicode, default, validate
 
 from . import (
     aio,
@@ -45,7 +45,7 @@ from .filenames import file_name
 from .ports import free_port
 from .spawner import LOG_TAIL_LINES, Spawner
 from .texts import Text
-from .traits import ByteSpecification, Command
+from .traits import AutoOnOff, ByteSpecification, Command
 
 #: What installs the default server program.
 INSTALL_LINE = startwords.INSTALL_LINE
@@ -82,23 +82,21 @@ class LocalProcessSpawner(Spawner):
     popen_kwargs = Dict(
         help="How the process is started: cwd is the directory it starts in (default: the home), "
         "umask its file mode mask."
-    ).tag(config=True)
+    ).tag(config=True, example={"cwd": "/srv/work"})
     shell_cmd = Command(
         [],
         help="A shell, such as [bash, -l, -c], that is given the server's command line as its "
         "last argument; empty to start the server directly.",
-    ).tag(config=True)
+    ).tag(config=True, example=["bash", "-l", "-c"])
 
     rlimits = Dict(
         help="Resource limits of each server, by the names of /etc/security/limits.conf, such as "
         "{nproc: 500, core: 0, nofile: [1024, 4096]}: one limit, or soft and hard. Those not named "
         "are the ones that the hub was started with, and where PAMAuthenticator.open_sessions is "
         "on, those of the user's session. nproc counts all processes of one user."
-    ).tag(config=True)
+    ).tag(config=True, example={"nproc": 500, "core": 0})
 
-    warm = Enum(
-        ["auto", "on", "off"],
-        default_value="auto",
+    warm = AutoOnOff(
         help="Whether servers start from a process that has imported what they import, in a "
         "fraction of the time and memory. auto: where that is known to make no difference "
         "(jupyterhub-singleuser and jupyter-labhub on Linux, run as the hub's own user); on: any "
@@ -109,7 +107,7 @@ class LocalProcessSpawner(Spawner):
         help="Modules that such a process imports besides those that a start imports, such as "
         "those of an extension. One that starts threads, opens files or reads what differs between "
         "users is left out.",
-    ).tag(config=True)
+    ).tag(config=True, example=["numpy"])
     warm_mem_limit = ByteSpecification(
         512 * 1024**2,
         help="Most memory such a process may use, in bytes or such as 1G; when it needs more, "
@@ -429,11 +427,9 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
     home_dir_template = Unicode(
         help="Home directory of each user, made at the first start; {username} is replaced by the "
         "name, quoted where needed. Empty: homes/{username} in JupyterHub.state_dir."
-    ).tag(config=True)
+    ).tag(config=True, example="/srv/homes/{username}")
 
-    sandbox = Enum(
-        ["auto", "on", "off"],
-        "auto",
+    sandbox = AutoOnOff(
         help="Whether Landlock (Linux 5.13 and newer) keeps servers from the files of the hub and "
         "of each other. auto: where the system has it; on: no server starts without it; off: "
         "never.",
@@ -442,12 +438,12 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
         Unicode(),
         help="Further files and directories that servers in the sandbox may read, such as course "
         "material. They may read the system, the programs they are started with and their kernels.",
-    ).tag(config=True)
+    ).tag(config=True, example=["/srv/course"])
     sandbox_write = List(
         Unicode(),
         help="Further directories in which servers in the sandbox may read and write, such as a "
         "place for shared work. They may in their own home and their own TMPDIR.",
-    ).tag(config=True)
+    ).tag(config=True, example=["/srv/shared"])
 
     @validate("sandbox_read", "sandbox_write")
     def _only_absolute_paths(self, proposal: Any) -> list[str]:

@@ -156,7 +156,7 @@ class JupyterHub(LaterOptions, Application):
     admin_users = Set(
         Unicode(),
         help="Names of admins; counts only while Authenticator.admin_users is empty.",
-    ).tag(config=True, deprecated_for="Authenticator.admin_users")
+    ).tag(config=True, deprecated_for="Authenticator.admin_users", example=["ana"])
     allow_named_servers = Bool(
         False, help="Let a user have several servers, each with a name."
     ).tag(config=True)
@@ -249,7 +249,7 @@ class JupyterHub(LaterOptions, Application):
         Instance(logging.Handler),
         help="Further handlers of Python's logging for the hub's log; only in a Python file. A"
         " handler without a formatter gets log_format.",
-    ).tag(config=True)
+    ).tag(config=True, python="[logging.FileHandler('hub.log')]")
     generate_config = Bool(
         False,
         help="Write a configuration file with all defaults and end; only on the command line.",
@@ -296,13 +296,13 @@ class JupyterHub(LaterOptions, Application):
         8000, min=0, max=65535, help="Port at which the public side listens; 0 for any free one."
     ).tag(config=True)
     proxy_api_ip = Host("", help="Address of the proxy's API.").tag(
-        config=True, deprecated_for="ConfigurableHTTPProxy.api_url"
+        config=True, deprecated_for="ConfigurableHTTPProxy.api_url", example="127.0.0.1"
     )
     proxy_api_port = Int(
         0, min=0, max=65535, help="Port of the proxy's API; 0 for the public port plus one."
     ).tag(config=True, deprecated_for="ConfigurableHTTPProxy.api_url")
     proxy_auth_token = HeaderText("", help="Token for the proxy's API.").tag(
-        config=True, deprecated_for="ConfigurableHTTPProxy.auth_token"
+        config=True, deprecated_for="ConfigurableHTTPProxy.auth_token", example="a-long-random-text"
     )
     proxy_check_interval = Int(
         30,
@@ -319,7 +319,11 @@ class JupyterHub(LaterOptions, Application):
     ).tag(config=True, example="configurable-http-proxy")
     proxy_cmd = Command(
         [], help="Command that starts the proxy; a list of words or one program's name."
-    ).tag(config=True, deprecated_for="ConfigurableHTTPProxy.command")
+    ).tag(
+        config=True,
+        deprecated_for="ConfigurableHTTPProxy.command",
+        example=["configurable-http-proxy"],
+    )
     reset_db = Bool(False, help="Delete everything in the database before the hub starts.").tag(
         config=True
     )

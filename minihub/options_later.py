@@ -22,6 +22,7 @@ from traitlets import (
     HasTraits,
     Int,
     List,
+    Set,
     TraitError,
     Tuple,
     Unicode,
@@ -130,7 +131,7 @@ class LaterOptions(HasTraits):
         " function that is given the request's handler and returns one; empty for one's own"
         " server.",
     ).tag(config=True, example="/hub/home")
-    extra_user_scopes = List(
+    extra_user_scopes = Set(
         Unicode(),
         help="Scopes that every user gets beside those of the role user, without having to write"
         " that role anew in load_roles.",

@@ -25,7 +25,9 @@ from .traits import Command
 class ThreadedProxy(ConfigurableHTTPProxy):
     """The built-in proxy: the ``proxy`` verb of this program."""
 
-    command = Command([], help="Program to use in place of the built-in one.").tag(config=True)
+    command = Command([], help="Program to use in place of the built-in one.").tag(
+        config=True, example=["minihub", "proxy"]
+    )
 
     finds_ports = True
     _PUBLIC = re.compile(r"Proxying https?://.*:(\d+) to")

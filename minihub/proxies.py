@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from traitlets import Bool, Dict, Enum, Int, TraitError, Unicode, default, validate
+from traitlets import Bool, CaselessStrEnum, Dict, Int, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
 from . import clock, orphans, process, proxyfacts, startwords, tokens
@@ -139,9 +139,12 @@ class ConfigurableHTTPProxy(Proxy):
     auth_token = HeaderText(
         help="Secret shared with the proxy's API. Default: the environment's"
         " CONFIGPROXY_AUTH_TOKEN, else a new one at each start."
-    ).tag(config=True)
+    ).tag(config=True, example="a-long-random-text")
     check_running_interval = Int(
-        5, min=1, help="Seconds between two looks at whether the proxy answers."
+        30,
+        min=1,
+        help="Seconds between two looks at whether the proxy answers. Default:"
+        " JupyterHub.proxy_check_interval.",
     ).tag(config=True)
     api_url = Unicode("http://127.0.0.1:8001", help="Where the proxy's REST API listens.").tag(
         config=True
@@ -149,7 +152,7 @@ class ConfigurableHTTPProxy(Proxy):
     command = Command(
         ["configurable-http-proxy"], help="The proxy's program and first arguments."
     ).tag(config=True)
-    log_level = Enum(
+    log_level = CaselessStrEnum(
         ["debug", "info", "warn", "error"],
         default_value="info",
         help="How much the proxy logs: debug, info, warn or error. It is debug if debug is set.",
@@ -165,7 +168,7 @@ class ConfigurableHTTPProxy(Proxy):
         10, min=1, help="How many requests the hub sends to the proxy's API at the same time."
     ).tag(config=True, unit="requests")
     pid_file = Unicode(help="File in which the proxy's process id is kept while it runs.").tag(
-        config=True
+        config=True, example="/run/proxy.pid"
     )
 
     @validate("api_url")

@@ -91,7 +91,8 @@ def parse(entries: Iterable[Any], extra_user_scopes: Iterable[str] = ()) -> list
         standard = scopes.DEFAULT_ROLES["user"]
         given = next((spec for spec in specs if spec.name == "user"), None)
         user = given or RoleSpec(standard.name, standard.description, standard.scopes)
-        extended = replace(user, scopes=tuple(dict.fromkeys((*user.scopes, *extra_user_scopes))))
+        own = dict.fromkeys((*user.scopes, *sorted(extra_user_scopes)))
+        extended = replace(user, scopes=tuple(own))
         specs = [*(spec for spec in specs if spec is not given), extended]
     return specs
 

@@ -123,15 +123,15 @@ class Spawner(LoggingConfigurable):
         help="The program that is a user's server: a name that is looked for on PATH and beside "
         "the hub's Python, or a path; as a list, with its first arguments.",
     ).tag(config=True)
-    args = List(Unicode(), help="Arguments added to cmd.").tag(config=True)
+    args = List(Unicode(), help="Arguments added to cmd.").tag(config=True, example=["--debug"])
     notebook_dir = Unicode(
         help="Directory that the server shows as its root; empty for the user's home. {username} "
         "and {base_url} are replaced, and ~ means the home. This hides, it does not protect."
-    ).tag(config=True)
+    ).tag(config=True, example="~/notebooks")
     default_url = Unicode(
         help="Page of the server on which users land, such as /lab or /tree; {username} and "
         "{base_url} are replaced. Empty for the server's own choice."
-    ).tag(config=True)
+    ).tag(config=True, example="/lab")
     disable_user_config = Bool(
         False, help="Whether servers ignore Jupyter configuration found in the user's home."
     ).tag(config=True)
@@ -140,23 +140,24 @@ class Spawner(LoggingConfigurable):
         Unicode(),
         default_value=["JUPYTERHUB_SINGLEUSER_APP"],
         help="Names of variables that servers inherit from the hub's own environment. Nothing "
-        "else of it reaches them, and the hub's secrets may not be named here.",
-    ).tag(config=True)
+        "else of it reaches them, and the hub's secrets may not be named here. By default local "
+        "ones also get PATH, LANG, LC_ALL and what names the environment of Python.",
+    ).tag(config=True, example=["PATH", "LANG", "HTTP_PROXY"])
     environment = Dict(
         help="Variables added to a server's environment; they win over all others. A value is a "
         "text or a number; in a Python file also a function that is given the spawner and "
         "returns one."
-    ).tag(config=True)
+    ).tag(config=True, example={"EDITOR": "nano"})
 
     mem_limit = ByteSpecification(
         help="Most memory a server and all it starts may use, in bytes or such as 2G. On this "
         "machine it is warned at four fifths, and at the limit its largest process is ended; it "
         "reads the limit as MEM_LIMIT."
-    ).tag(config=True)
+    ).tag(config=True, example="2G")
     mem_guarantee = ByteSpecification(
         help="Memory a server can count on, in bytes or such as 1G. A start is refused while less "
         "is free; the server reads it as MEM_GUARANTEE."
-    ).tag(config=True)
+    ).tag(config=True, example="1G")
     cpu_limit = Float(
         None,
         allow_none=True,
@@ -164,7 +165,7 @@ class Spawner(LoggingConfigurable):
         help="Most processors a server may use, such as 0.5 or 2. Held by a control group where "
         "one is delegated to the hub, else by binding it to so many, rounded up; it reads the "
         "limit as CPU_LIMIT.",
-    ).tag(config=True)
+    ).tag(config=True, example=2, unit="processors")
     cpu_guarantee = Float(
         None,
         allow_none=True,
@@ -172,14 +173,14 @@ class Spawner(LoggingConfigurable):
         help="Processors a server can count on, such as 0.5 or 2. A larger weight in its control "
         "group, else a better priority where the hub may give one; the server reads it as "
         "CPU_GUARANTEE.",
-    ).tag(config=True)
+    ).tag(config=True, example=0.5, unit="processors")
 
     profiles = profiles.option()
     options_form = Union(
         [Unicode(), Callable()],
         help="HTML of the fields shown before a server starts (without <form> and button), or a "
         "function that is given the spawner and returns it. Empty: no such page.",
-    ).tag(config=True)
+    ).tag(config=True, example='Size <input name="size">')
     options_from_form = FormReader(
         default_value="passthrough",
         help="How the fields, a dict of lists of texts, become user_options: passthrough leaves "
@@ -220,12 +221,12 @@ class Spawner(LoggingConfigurable):
         [List(Unicode()), Callable()],
         help="Scopes a server may use on behalf of those who visit it, beyond knowing who they "
         "are; or a function that is given the spawner and returns them.",
-    ).tag(config=True)
+    ).tag(config=True, example=["read:users!user"])
     server_token_scopes = Union(
         [List(Unicode()), Callable()],
         help="Scopes of the server's own API token; or a function that is given the spawner and "
         "returns them. Empty: those of the role server.",
-    ).tag(config=True)
+    ).tag(config=True, example=["users:activity!user", "access:servers!user"])
 
     auth_state_hook = Callable(
         default_value=None,

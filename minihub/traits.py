@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from traitlets import Bytes, Integer, List, TraitError, TraitType, Undefined, Unicode
+from traitlets import Bytes, Enum, Integer, List, TraitError, TraitType, Undefined, Unicode
 
 from minihub import upstream
 from minihub.urls import is_address, is_host_name, url_prefix
@@ -169,6 +169,21 @@ class LogLevel(TraitType):
     def from_string(self, s: str) -> int:
         """Return the number of a level given on a command line."""
         return self.validate(None, s)
+
+
+class AutoOnOff(Enum):
+    """One of auto, on and off; YAML reads the last two, without quotes, as truth values."""
+
+    type_name = "Enum"
+
+    def __init__(self, default_value: str = "auto", **kwargs: Any) -> None:
+        super().__init__(("auto", "on", "off"), default_value, **kwargs)
+
+    def validate(self, obj: Any, value: Any) -> str:
+        """Return ``value`` as a word."""
+        if isinstance(value, bool):
+            value = "on" if value else "off"
+        return super().validate(obj, value)
 
 
 class Callable(TraitType):

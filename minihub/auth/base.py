@@ -72,7 +72,7 @@ class Authenticator(LoggingConfigurable):
     allowed_users = Set(
         Unicode(),
         help="Names of users who may log in. Admins may log in without being named here.",
-    ).tag(config=True)
+    ).tag(config=True, example=["ana", "ben"])
     allow_existing_users = Bool(
         help="Allow every user the hub already knows, for instance one added on the admin page. "
         "Default: true if allowed_users is set, otherwise false."
@@ -80,13 +80,13 @@ class Authenticator(LoggingConfigurable):
     blocked_users = Set(
         Unicode(),
         help="Names of users who may not log in, whatever other rules allow, admins included.",
-    ).tag(config=True)
+    ).tag(config=True, example=["eve"])
     admin_users = Set(
         Unicode(),
         help="Names of users who become admins of the hub. An admin can do everything on behalf "
         "of every user; a name taken out of this set later stays an admin until the admin page "
         "or the API says otherwise.",
-    ).tag(config=True)
+    ).tag(config=True, example=["ana"])
     any_allow_config = Bool(
         help="Silence the warning that nobody may log in. Default: true if any option that "
         "allows somebody is set."
@@ -98,10 +98,10 @@ class Authenticator(LoggingConfigurable):
         value_trait=Unicode(),
         key_trait=Unicode(),
         help="Login names (lower case) and the user names they stand for.",
-    ).tag(config=True)
+    ).tag(config=True, example={"prof": "schmidt"})
     username_pattern = Unicode(
         help="Regular expression that a whole user name must match; empty for no restriction."
-    ).tag(config=True)
+    ).tag(config=True, example="[a-z][a-z0-9-]*")
     delete_invalid_users = Bool(
         False,
         help="Delete users that the authenticator no longer accepts when the hub starts; "
@@ -170,24 +170,24 @@ class Authenticator(LoggingConfigurable):
         min=0,
         help="Failed logins under one name from one address within login_failure_window, before "
         "further ones are refused for a while (429). 0 for no limit.",
-    ).tag(config=True)
+    ).tag(config=True, unit="logins")
     login_failures_per_name = Int(
         20,
         min=0,
         help="Failed logins under one name, wherever they come from, within login_failure_window. "
         "0 for no limit.",
-    ).tag(config=True)
+    ).tag(config=True, unit="logins")
     login_failures_per_address = Int(
         200,
         min=0,
         help="Failed logins from one address, under whatever names, within login_failure_window; "
         "a whole class may share one. 0 for no limit.",
-    ).tag(config=True)
+    ).tag(config=True, unit="logins")
     login_failures_overall = Int(
         1000,
         min=0,
         help="Failed logins altogether within login_failure_window. 0 for 10000.",
-    ).tag(config=True)
+    ).tag(config=True, unit="logins")
     login_failure_window = Int(
         300,
         min=1,
@@ -197,10 +197,10 @@ class Authenticator(LoggingConfigurable):
     # -- options: old spellings --------------------------------------------------------------
 
     whitelist = Set(Unicode(), help="Old spelling of allowed_users.").tag(
-        config=True, deprecated_for="Authenticator.allowed_users"
+        config=True, deprecated_for="Authenticator.allowed_users", example=["ana", "ben"]
     )
     blacklist = Set(Unicode(), help="Old spelling of blocked_users.").tag(
-        config=True, deprecated_for="Authenticator.blocked_users"
+        config=True, deprecated_for="Authenticator.blocked_users", example=["eve"]
     )
 
     #: Whether authenticate() itself logs why a login failed.

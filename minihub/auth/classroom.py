@@ -84,10 +84,10 @@ class ClassroomAuthenticator(Authenticator):
         help="How people get an account by themselves. closed: not at all; code: with a class code "
         "that an admin shows them; approve: they ask, and an admin lets them in; open: anybody who "
         "reaches the hub. Nobody becomes an admin this way.",
-    ).tag(config=True)
+    ).tag(config=True, example="approve")
     minimum_password_length = Int(
         8, min=4, max=128, help="Characters a password has at least."
-    ).tag(config=True)
+    ).tag(config=True, unit="characters")
     code_lifetime = Int(
         8 * 3600,
         min=60,
@@ -99,7 +99,7 @@ class ClassroomAuthenticator(Authenticator):
         min=1,
         max=10_000,
         help="How many people can join with one class code where nobody says otherwise.",
-    ).tag(config=True)
+    ).tag(config=True, unit="people")
     code_at_start = Bool(
         False,
         help="Make a class code when the hub starts, unless one is still good, and show it with "
@@ -117,7 +117,7 @@ class ClassroomAuthenticator(Authenticator):
         min=1,
         max=10_000,
         help="How many people can wait for approval; further ones are told to ask.",
-    ).tag(config=True)
+    ).tag(config=True, unit="people")
 
     #: That the hub keeps this authenticator's passwords: pages for setting them are there.
     keeps_passwords = True

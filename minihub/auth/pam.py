@@ -74,7 +74,7 @@ class PAMAuthenticator(LocalAuthenticator):
         Unicode(),
         help="Names of system groups whose members are admins. If given, users in none of them "
         "and not in admin_users stop being admins when they log in.",
-    ).tag(config=True)
+    ).tag(config=True, example=["sudo"])
     pam_normalize_username = Bool(
         False,
         help="Look the login name up in the system and use the name found there, for systems "

@@ -24,7 +24,7 @@ class DummyAuthenticator(Authenticator):
     password = Unicode(
         help="The password everybody uses; empty accepts any. SharedPasswordAuthenticator does "
         "this properly."
-    ).tag(config=True)
+    ).tag(config=True, example="a-password")
 
     @default("allow_all")
     def _default_allow_all(self) -> bool:
@@ -78,19 +78,19 @@ class SharedPasswordAuthenticator(Authenticator):
         allow_none=True,
         help="Password for everybody who is not an admin, 8 characters or more. Who knows it can "
         "log in as any of them. Without it only admins can log in.",
-    ).tag(config=True)
+    ).tag(config=True, example="a-password")
     admin_password = Unicode(
         None,
         allow_none=True,
         help="Password for admins, 32 characters or more and not the user password. Without it "
         "admins cannot log in by password.",
-    ).tag(config=True)
+    ).tag(config=True, example="a-password-of-32-characters-or-more")
     password_groups = Dict(
         value_trait=List(Unicode()),
         key_trait=Unicode(),
         help="Further passwords for users, each with the groups its users are put into; needs "
         "manage_groups.",
-    ).tag(config=True)
+    ).tag(config=True, example={"another-password": ["physics"]})
 
     @aio.either
     def authenticate(self, handler: Any, data: Any) -> dict[str, Any] | None:

@@ -38,19 +38,19 @@ class LocalAuthenticator(Authenticator):
     ).tag(config=True)
     add_user_cmd = Command(
         help="Command that creates a system user. USERNAME in it is replaced by the name, and the "
-        "name is added at its end. Default: adduser without a password, or pw useradd -m where "
+        "name is added at its end. Empty: adduser without a password, or pw useradd -m where "
         "there is pw.",
-    ).tag(config=True)
+    ).tag(config=True, example=["useradd", "--create-home"])
     uids = Dict(
         value_trait=Integer(),
         key_trait=Unicode(),
         help="User names and the numeric user ids they get when they are created.",
-    ).tag(config=True)
+    ).tag(config=True, example={"ana": 2001})
     allowed_groups = Set(Unicode(), help="Names of system groups whose members may log in.").tag(
-        config=True
+        config=True, example=["students"]
     )
     group_whitelist = Set(Unicode(), help="Old spelling of allowed_groups.").tag(
-        config=True, deprecated_for="LocalAuthenticator.allowed_groups"
+        config=True, deprecated_for="LocalAuthenticator.allowed_groups", example=["students"]
     )
 
     def check_allowed(self, username: str, authentication: dict[str, Any] | None = None) -> bool:
@@ -106,7 +106,8 @@ class LocalAuthenticator(Authenticator):
             raise InvalidUser(
                 Text("%(name)s cannot be a system user: it begins with a hyphen", name=shown(name))
             )
-        if not self.add_user_cmd:
+        words = self.add_user_cmd or self._default_add_user_cmd()
+        if not words:
             raise InvalidUser(
                 Text(
                     "System user %(name)s cannot be created: set "
@@ -115,7 +116,7 @@ class LocalAuthenticator(Authenticator):
                     platform=sys.platform,
                 )
             )
-        command = [word.replace("USERNAME", name) for word in self.add_user_cmd]
+        command = [word.replace("USERNAME", name) for word in words]
         if name in self.uids:
             command += ["--uid", str(self.uids[name])]
         command.append(name)

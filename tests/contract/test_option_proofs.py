@@ -114,7 +114,8 @@ PROOFS = {
     "ConfigurableHTTPProxy.auth_token": "tests/live/test_options_proxy.py::test_proxys_own_options",
     "ConfigurableHTTPProxy.check_running_interval": "tests/live/test_options_proxy.py"
     "::test_proxys_own_options",
-    "ConfigurableHTTPProxy.command": "tests/live/test_options_proxy.py::test_proxys_own_options",
+    "ConfigurableHTTPProxy.command": "tests/live/test_options_proxy.py"
+    "::test_proxy_class_by_dotted_name_with_coroutines",
     "ConfigurableHTTPProxy.command_umask": "tests/live/test_options_proxy.py"
     "::test_proxys_own_options",
     "ConfigurableHTTPProxy.concurrency": "tests/live/test_options_proxy.py"

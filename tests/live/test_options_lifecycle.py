@@ -27,7 +27,8 @@ from harness import (
 )
 from websockets.sync.client import connect
 
-from minihub.options import JupyterHub
+from minihub import cli, config_render
+from minihub.options import COMMAND_LINE_ONLY, JupyterHub
 
 TOKEN = "t" * 32
 BASE = {"JupyterHub": {"api_tokens": {TOKEN: "root-admin"}}}
@@ -406,6 +407,27 @@ def test_config_file_that_is_wrong_is_named_with_the_place(tmp_path, name, text,
     code, printed = minihub(tmp_path, "-f", name)
     assert code == 3 and told in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("name", ["all.yaml", "all.py"])
+def test_every_option_of_a_wrong_kind_is_told_at_once_with_its_place(tmp_path, name):
+    lines = ["import datetime"] if name.endswith("py") else []
+    for cls, traits in config_render.groups(cli._classes()):
+        lines += [] if name.endswith("py") else [f"{cls.__name__}:"]
+        for option in traits:
+            if f"{cls.__name__}.{option}" in COMMAND_LINE_ONLY:
+                continue
+            wrong = f"c.{cls.__name__}.{option} = datetime.date(2020, 1, 2)"
+            lines.append(wrong if name.endswith("py") else f"  {option}: 2020-01-02")
+    (tmp_path / name).write_text("\n".join(lines))
+    code, printed = minihub(tmp_path, "-f", name)
+    assert code == 3 and "Traceback" not in printed
+    section = ""
+    for number, line in enumerate(lines, 1):
+        section = line.rstrip(":") if line.endswith(":") else section
+        if match := re.match(r"c\.(\w+\.\w+) = |  (\w+): ", line):
+            full = match[1] or f"{section}.{match[2]}"
+            assert re.search(rf"{name}:{number}(:\d+)?  {full}: .+", printed), full
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ def test_proxy_class_by_dotted_name_with_coroutines(start_hub, tmp_path):
         env={"PYTHONPATH": str(tmp_path / "packages")},
     )
     enter(hub, "ada")
+    assert psutil.Process(hub.proxy()["pid"]).cmdline()[:3] == BUILT_IN
     assert (hub.directory / "added.txt").read_text().splitlines() == ["/", "/user/ada/"]
 
 

@@ -5,6 +5,7 @@ from traitlets import TraitError
 from traitlets.config import Configurable
 
 from minihub.traits import (
+    AutoOnOff,
     ByteSpecification,
     Callable,
     ClassName,
@@ -28,6 +29,7 @@ class Thing(Configurable):
     host = Host()
     word = HeaderText()
     level = LogLevel(30)
+    switch = AutoOnOff()
     error_class = ClassName(
         "minihub.errors.ConfigError",
         base="minihub.errors.MinihubError",
@@ -64,6 +66,9 @@ class Thing(Configurable):
         ("level", "debug", 10),
         ("level", "10", 10),
         ("level", 40, 40),
+        ("switch", "on", "on"),
+        ("switch", True, "on"),
+        ("switch", False, "off"),
     ],
 )
 def test_accepted_values_take_one_form(name, given, kept):
@@ -112,6 +117,8 @@ def test_accepted_values_take_one_form(name, given, kept):
         ("level", "lots"),
         ("level", 15),
         ("level", True),
+        ("switch", "yes"),
+        ("switch", 0),
         ("error_class", "nothing"),
         ("error_class", "minihub.nothing.X"),
         ("error_class", "minihub.errors.Nothing"),
