@@ -99,8 +99,9 @@ class LocalProcessSpawner(Spawner):
     warm = AutoOnOff(
         help="Whether servers start from a process that has imported what they import, in a "
         "fraction of the time and memory. auto: where that is known to make no difference "
-        "(jupyterhub-singleuser and jupyter-labhub on Linux, run as the hub's own user); on: any "
-        "Python program; off: never. In any doubt a server starts cold.",
+        "(jupyterhub-singleuser and jupyter-labhub on Linux); on: any Python program, and the log "
+        "warns when it cannot be; off: never. In any doubt a server starts cold, and as system "
+        "users unless root alone can change the programs and packages.",
     ).tag(config=True)
     warm_preload = List(
         Unicode(),

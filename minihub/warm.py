@@ -16,7 +16,6 @@ copies, for dictionary work only.
 from __future__ import annotations
 
 import contextlib
-import importlib.resources
 import json
 import logging
 import os
@@ -31,20 +30,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from . import clock, process, warmparent
+from . import clock, process, warmparent, warmroot, warmrun
 from .errors import SpawnError
 from .warmplan import Learned, NotWarm, Plan, find_command, signature, stand_in
 
 log = logging.getLogger("minihub.warm")
 
-#: The code that runs in the users' interpreter, by name of the module.
-SOURCES = ("warmparent", "warmchild", "warmstale", "warmready", "warmlearn", "launcher")
-#: Runs one of them from the description, so that no directory of ours is on its path.
-BOOTSTRAP = (
-    "import json,sys;exec(json.load(open(int(sys.argv[2]),closefd=False))['sources'][sys.argv[3]])"
-)
 #: How long a throw-away start, and getting warm, may take.
 LEARN_TIMEOUT_S = 120.0
 WARM_TIMEOUT_S = 120.0
@@ -66,53 +59,7 @@ _EARLY = re.compile(
 )
 
 
-# -- running our code in the users' interpreter --------------------------------------------
-
-
-def _sources() -> dict[str, str]:
-    ours = importlib.resources.files("minihub")
-    return {name: ours.joinpath(f"{name}.py").read_text("utf-8") for name in SOURCES}
-
-
-def _run(
-    plan: Plan, module: str, setup: dict[str, Any], control: int, output: BinaryIO, cwd: Path
-) -> tuple[subprocess.Popen[bytes], BinaryIO]:
-    """Start one of our modules; return the process and the file of its description."""
-    place = tempfile.TemporaryFile()
-    place.write(json.dumps(setup | {"sources": _sources()}).encode())
-    place.flush()
-    place.seek(0)
-    command = plan.command
-    words = [*command.argv[:-1], "-c", BOOTSTRAP, str(control), str(place.fileno()), module]
-    try:
-        popen = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=dict(setup["env"]),
-            cwd=cwd,
-            pass_fds=(control, place.fileno()),
-            start_new_session=True,
-        )
-    except OSError as error:
-        place.close()
-        raise NotWarm(f"{command.interpreter} cannot be run: {error.strerror}") from error
-    return popen, place
-
-
-def _read(place: BinaryIO) -> dict[str, Any]:
-    """Return what the process left in the file of its description. Raises NotWarm."""
-    place.seek(0)
-    try:
-        found = json.loads(place.read())
-    except ValueError:
-        found = {}
-    finally:
-        place.close()
-    if "sources" in found or not found:
-        raise NotWarm("it ended at once")
-    return found
+# -- getting warm, with regard for others --------------------------------------------------
 
 
 class Preparation:
@@ -189,7 +136,7 @@ def learn(plan: Plan, directory: Path, preparation: Preparation | None = None) -
     Raises NotWarm. It leaves nothing behind.
     """
     preparation = preparation or Preparation()
-    with tempfile.TemporaryDirectory(prefix="learn-", dir=directory) as home, socket.socket() as s:
+    with _learners_home(plan, directory) as (home, uid), socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
         s.close()
@@ -215,14 +162,15 @@ def learn(plan: Plan, directory: Path, preparation: Preparation | None = None) -
             "command": plan.command.argv,
             "args": list(plan.args),
             "env": {**plan.env, **values},
-            "log": str(directory / "learn.log"),
             "prefix": prefix,
             "port": port,
             "timeout_s": LEARN_TIMEOUT_S,
         }
         with process.open_log(directory / "learn.log") as output:
             output.truncate(0)
-            popen, place = _run(plan, "warmlearn", setup, output.fileno(), output, Path(home))
+            popen, place = warmrun.run(
+                plan, "warmlearn", setup, output.fileno(), output, Path(home), uid
+            )
         try:
             with preparation.of(popen):
                 _wait(popen, LEARN_TIMEOUT_S + 10, preparation)
@@ -233,10 +181,24 @@ def learn(plan: Plan, directory: Path, preparation: Preparation | None = None) -
             with contextlib.suppress(OSError):
                 os.killpg(popen.pid, signal.SIGKILL)
             popen.wait()
-        found = _read(place)
+        found = warmrun.read(place)
     if "modules" not in found:
         raise NotWarm(f"{found.get('problem')}; see {directory / 'learn.log'}")
+    if plan.is_guarded:
+        return Learned(warmroot.names(found["modules"]))
     return Learned(**{one.name: found[one.name] for one in fields(Learned) if one.name in found})
+
+
+@contextlib.contextmanager
+def _learners_home(plan: Plan, directory: Path) -> Iterator[tuple[str, int | None]]:
+    """Lend a home for a throw-away start, and tell the id that it runs as; None for the hub's."""
+    if plan.is_guarded:
+        uid = warmroot.free_id()
+        with warmroot.learners_home(directory, uid) as home:
+            yield home, uid
+    else:
+        with tempfile.TemporaryDirectory(prefix="learn-", dir=directory) as home:
+            yield home, None
 
 
 def _wait(popen: subprocess.Popen[bytes], timeout_s: float, preparation: Preparation) -> None:
@@ -269,6 +231,8 @@ class WarmParent:
         self.token = f"minihub-stand-in-{secrets.token_hex(8)}"
         self.cwd = directory / self.token
         self.env = dict(plan.env) | {name: stand_in(name, self.token) for name in plan.own_names}
+        #: The id it runs as; None for the hub's.
+        self.uid: int | None = None
         self.report: dict[str, Any] = {}
         self.signature = signature(plan.command)
         self.ready_since = 0.0
@@ -293,6 +257,9 @@ class WarmParent:
     def start(self, preparation: Preparation | None = None) -> None:
         """Start it and wait until it is warm. Raises NotWarm; nothing is left then."""
         self._preparation = preparation or Preparation()
+        if self.plan.is_guarded:
+            warmroot.check(self.plan)
+            self.uid = warmroot.free_id()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control, learned = ours, self.learned
         process.private_directory(self.cwd)
@@ -303,12 +270,13 @@ class WarmParent:
             "modules": [name for name in learned.modules if name not in learned.left_out],
             "extra": [name for name in self.plan.preload if name not in learned.left_out],
             "patterns": learned.patterns,
+            "guarded": self.plan.is_guarded,
         }
         path = self.directory / "parent.log"
         process.rotate(path, 10 * 1024**2)
         with theirs, process.open_log(path) as output:
-            self._popen, place = _run(
-                self.plan, "warmparent", setup, theirs.fileno(), output, self.cwd
+            self._popen, place = warmrun.run(
+                self.plan, "warmparent", setup, theirs.fileno(), output, self.cwd, self.uid
             )
         name = f"warm-parent-{self._popen.pid}"
         self._listener = threading.Thread(target=self._listen, name=name, daemon=True)
@@ -318,9 +286,12 @@ class WarmParent:
                 ready = self._wait_warm()
             if ready is None and not self._gone:
                 raise NotWarm("it did not get warm in time")
-            self.report = _read(place)
+            self.report = warmrun.read(place)
             if not ready:
                 problems = self.report.get("problems") or ["its files have changed meanwhile"]
+                path = self.report.get("not_roots", {}).get(problems[0])
+                if path is not None:
+                    raise warmroot.not_roots(path, problems[0])
                 raise NotWarm("; ".join(problems[:3]))
             self._check_memory()
         except BaseException:
@@ -456,11 +427,13 @@ class WarmParent:
                 copy = ForkedProcess(self, number, pid, marker)
                 self._tell(seen=number)
                 try:
+                    if self.plan.is_guarded:
+                        description = warmroot.bind(pid, launch, description)
                     answers = process.converse(ours, description, timeout_s)
                 except BaseException:
                     copy.stop(0, 0, 5)
                     raise
-        except (OSError, SpawnError) as error:  # a TimeoutError is an OSError
+        except (OSError, SpawnError, ValueError) as error:  # a TimeoutError is an OSError
             raise NotWarm(str(error) or "it did not answer") from error
         last = answers[-1] if answers else {"text": "its copy ended at once"}
         if "cwd" not in last:

@@ -37,6 +37,8 @@ _libc.sbrk.restype = ctypes.c_void_p
 _shown: list = []
 #: Variables that this interpreter sets when it starts, such as LC_CTYPE in the C locale.
 interpreters_own: dict = {}
+#: How a copy becomes a user where its parent is not root (:mod:`minihub.warmrights`); else None.
+become_user: Any = None
 
 
 def prepare(conn: int, output: int) -> None:
@@ -61,6 +63,8 @@ def become(spec: dict, launcher: Any, stale: Any) -> None:
     Raises the launcher's StepFailed, or whatever went wrong.
     """
     for step in launcher.STEPS:
+        if become_user is not None and step is launcher.become_user:
+            step = become_user
         step(spec)
     reset_interpreter()
     set_environment(spec)

@@ -31,6 +31,7 @@ import resource
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 import types
@@ -70,8 +71,9 @@ def look_like(setup: dict[str, Any]) -> dict[bytes, bytes]:
 class Preload:
     """Imports modules, and knows afterwards which to leave out for a parent that is fit."""
 
-    def __init__(self, audit: Any) -> None:
+    def __init__(self, audit: Any, guard: Any = None) -> None:
         self.audit = audit
+        self.guard = guard
         #: Modules that cannot be imported, each with the reason.
         self.failed: dict[str, str] = {}
         #: What is wrong, as sentences, each with the modules to leave out because of it.
@@ -93,6 +95,25 @@ class Preload:
                 self._came_with[module] = name
             for problem in self.audit.state():
                 self.problems.setdefault(problem, {name})
+            self.look_at_refused(name)
+
+    def look_at_refused(self, name: str) -> None:
+        """Note what was not let be read meanwhile; ``name`` is what was imported, "" for none.
+
+        Code may go on without what it was refused, and be another than in a server.
+        """
+        for module, problem in self.guard.take_refused() if self.guard is not None else ():
+            names = self.problems.setdefault(problem, set())
+            names.update({name, module} - {""} if name else ())
+
+    def end(self, guard: Any) -> None:
+        """Note what is not root's alone of all that is loaded, and let the guard rest."""
+        self.look_at_refused("")
+        try:
+            guard.end()
+        except OSError as error:
+            self.blame("", str(error))
+            guard.not_roots[str(error)] = error.filename
 
     def blame(self, module: str, problem: str) -> None:
         """Note that something is wrong because of this module, "" for one that is not known."""
@@ -210,6 +231,19 @@ def prove(stale: Any, setup: dict[str, Any], pid: int, since: float) -> list[str
     return json.loads(text)
 
 
+def begin_guard(setup: dict[str, Any], child: Any, stale: Any) -> Any:
+    """Put away the right to change user, and let nothing be read that others can change.
+
+    Called before ``site`` has run, so before any code of packages. Raises OSError or ValueError.
+    """
+    rights = load("warmrights", setup["sources"]["warmrights"])
+    rights.put_away()
+    child.become_user = rights.become_user
+    guard = load("warmguard", setup["sources"]["warmguard"]).Guard(stale.importing)
+    guard.begin()
+    return guard
+
+
 def get_warm(setup: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     """Import everything; return the modules for a copy's way and the report for the hub."""
     stale = load("warmstale", setup["sources"]["warmstale"])
@@ -217,12 +251,14 @@ def get_warm(setup: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     child.launcher = load("launcher", setup["sources"]["launcher"])
     child.stale = stale
     child.ready = load("warmready", setup["sources"]["warmready"])
+    guard = begin_guard(setup, child, stale) if setup["guarded"] else None
     child.interpreters_own = look_like(setup)
     before = files_read()
     began = time.time()
-    audit = stale.Audit()
+    audit = stale.Audit(is_anybodys=guard is not None)
     audit.begin()
-    preload = Preload(audit)
+    preload = Preload(audit, guard)
+    preload.look_at_refused("")
     preload.take(setup["modules"])
     skipped = [f"{name}: {reason}" for name, reason in preload.failed.items()]
     preload.failed.clear()
@@ -235,6 +271,8 @@ def get_warm(setup: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         preload.blame(module, problem)
     for problem in audit.state():
         preload.blame("", problem)
+    for place in stale.shared_memory():
+        preload.blame("", f"it has writable memory in common with its copies: {place}")
     gc.collect()
     stale.find_generators()
     files = files_read()
@@ -245,12 +283,15 @@ def get_warm(setup: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
                 preload.blame(place.partition(":")[0], f"{place} stays")
         except OSError as error:
             preload.blame("", str(error))
+    if guard is not None:
+        preload.end(guard)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     site = sys.modules.get("site")
     startup = startup_code()
     report = {
         "problems": list(preload.problems),
         "leave_out": preload.leave_out(),
+        "not_roots": guard.not_roots if guard is not None else {},
         "changed": changed,
         "skipped": skipped,
         "modules": len(sys.modules),
@@ -370,7 +411,13 @@ def main() -> None:
         file.seek(0)
         setup = json.loads(file.read())
         command = setup["command"]
-        child, stale, report = get_warm(setup)
+        try:
+            if setup["guarded"] and peer_of(control) != 0:
+                raise PermissionError("it was not root that started it")
+            child, stale, report = get_warm(setup)
+        except (OSError, ValueError) as error:
+            child, report = None, {"problems": [str(error)], "changed": False, "files": {}}
+            report["not_roots"] = {str(error): getattr(error, "filename", None)}
         setup.clear()
         file.seek(0)
         file.truncate()
@@ -390,11 +437,22 @@ def main() -> None:
     become_server(child, command, conn, output)
 
 
+def peer_of(connection: socket.socket) -> int:
+    """Return the user id of whoever made this socket pair."""
+    size = struct.calcsize("3i")
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return struct.unpack("3i", data)[1]
+
+
 def become_server(child: Any, command: list[str], conn: int, output: int) -> None:
     """Take the description and run the command; what it raises ends this process as any other."""
     launcher, spec = child.launcher, {}
     try:
         child.prepare(conn, output)
+        if child.become_user is not None:
+            with socket.socket(fileno=os.dup(conn)) as asked:
+                if peer_of(asked) != 0:
+                    raise PermissionError("it was not root that asked")
         spec = launcher.read_description(conn)
         child.become(spec, launcher, child.stale)
         child.ready.hand_out()

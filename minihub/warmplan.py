@@ -79,6 +79,10 @@ class Plan:
     preload: tuple[str, ...] = ()
     #: Most memory the parent may use, in bytes.
     mem_limit: int | None = None
+    #: Whether its copies become other users: it is not root then, and imports what is root's alone.
+    is_guarded: bool = False
+    #: Whether somebody asked for it, and is told loudly when it cannot be.
+    is_asked_for: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import clock, machine, process, warmparent
+from . import clock, machine, process, warmparent, warmroot
 from .errors import SpawnError
 from .warm import PATIENCE_S, Preparation, WarmParent, is_possible, learn, shared_bytes
 from .warmplan import Command, Learned, NotWarm, Plan, signature
@@ -110,6 +110,8 @@ class _Entry:
     seen_since: float = 0.0
     watched: tuple[str, ...] = ()
     is_unsettled: bool = False
+    #: What others than root can change, so that it is cold until they cannot.
+    not_roots: str | None = None
     told: set[str] = field(default_factory=set)
 
 
@@ -310,6 +312,8 @@ class Pool:
         elif parent is not None and now - parent.ready_since > LIFETIME_S:
             self._make(entry)
         if entry.parent is None:
+            if entry.not_roots is not None and warmroot.is_roots(entry.not_roots):
+                entry.not_roots, entry.next_try = None, now
             if entry.next_try is None and self._has_changed(entry):
                 entry.next_try, entry.is_unsettled, entry.straws = now, True, 0
             if entry.is_unsettled and not self._is_settled(entry):
@@ -368,6 +372,8 @@ class Pool:
             if free < SPARE_BYTES + (plan.mem_limit or 0):
                 self._put_off(entry, "too little memory is free")
                 return
+            if plan.is_guarded:
+                warmroot.check(plan)
             known = self._known(plan)
             learned = known or learn(plan, self.directory, preparation)
             for tries_left in reversed(range(MOST_TRIES)):
@@ -382,7 +388,7 @@ class Pool:
                     learned = replace(learned, left_out=sorted({*learned.left_out, *more}))
                     _tell_left_out(plan, more, str(error))
         except (NotWarm, SpawnError, OSError) as error:
-            self._failed(entry, parent, str(error))
+            self._failed(entry, parent, error)
             return
         finally:
             with self._lock:
@@ -405,22 +411,27 @@ class Pool:
             clock.monotonic() - began,
         )
 
-    def _failed(self, entry: _Entry, parent: WarmParent | None, reason: str) -> None:
+    def _failed(self, entry: _Entry, parent: WarmParent | None, error: Exception) -> None:
+        reason = str(error)
+        entry.not_roots = getattr(error, "path", None)
         report = parent.report if parent is not None else {}
         entry.watched = tuple(path for path in report.get("files", ()) if os.path.isdir(path))
         entry.seen = self._snapshot(entry)
-        if report.get("problems"):  # another try would end in the same
+        if report.get("problems") or entry.not_roots:  # another try would end in the same
             entry.reason, entry.next_try = reason, None
         else:
             self._put_off(entry, reason)
         if reason not in entry.told and not self._stopping:
             entry.told.add(reason)
-            log.warning("%s starts cold: %s", entry.plan.command.script, reason)
+            is_loud = entry.plan.is_asked_for or entry.not_roots is None
+            level = logging.WARNING if is_loud else logging.INFO
+            log.log(level, "%s starts cold: %s", entry.plan.command.script, reason)
 
     # -- what was learned ------------------------------------------------------------------
 
     def _place(self, plan: Plan) -> Path:
-        text = json.dumps([plan.command.argv, sorted(plan.env.items()), plan.args])
+        given = [plan.command.argv, sorted(plan.env.items()), plan.args, plan.is_guarded]
+        text = json.dumps(given)
         return self.directory / f"learned-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
     def _known(self, plan: Plan) -> Learned | None:

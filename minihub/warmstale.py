@@ -178,6 +178,12 @@ RANDOM_AGAIN = (
     "numpy.random._pickle",
 )
 
+#: What tells a process who it is; a copy becomes somebody else.
+WHO_AM_I = ("getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups")
+
+#: Modules that may ask that while they are imported: a renewal does it again.
+ASK_AGAIN = ("send2trash.plat_other",)
+
 #: Modules that may run a program while they are imported: what it says is the same for everybody.
 MAY_RUN = ("jupyterlab.labapp", "jupyterlab.commands")
 
@@ -193,7 +199,7 @@ _HELPERS = frozenset(
 _ANSWERABLE = frozenset({"sysconfig"})
 
 
-def _importing() -> str:
+def importing() -> str:
     """Return the name of the module that is being imported by the code that asks; "" for none."""
     frame = sys._getframe(2)
     while frame is not None:
@@ -210,19 +216,19 @@ class _NotingEnviron(os._Environ):  # type: ignore[type-arg]
     """``os.environ`` while a parent imports: the same object, which tells who reads what."""
 
     def __getitem__(self, key: Any) -> Any:
-        _reads.add((_importing(), os.fsdecode(key)))
+        _reads.add((importing(), os.fsdecode(key)))
         return super().__getitem__(key)
 
     def __iter__(self) -> Iterator[Any]:
-        _reads.add((_importing(), "*"))
+        _reads.add((importing(), "*"))
         return super().__iter__()
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        _writes.add((_importing(), os.fsdecode(key)))
+        _writes.add((importing(), os.fsdecode(key)))
         super().__setitem__(key, value)
 
     def __delitem__(self, key: Any) -> None:
-        _writes.add((_importing(), os.fsdecode(key)))
+        _writes.add((importing(), os.fsdecode(key)))
         super().__delitem__(key)
 
 
@@ -233,8 +239,11 @@ _writes: set[tuple[str, str]] = set()
 class Audit:
     """Notes, between :meth:`begin` and :meth:`end`, what imports do that forks must not share."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_anybodys: bool = False) -> None:
+        """``is_anybodys`` says that copies become users, and this process is none."""
+        self.is_anybodys = is_anybodys
         self.programs: set[tuple[str, str]] = set()
+        self.askers: set[tuple[str, str]] = set()
         self.random: set[str] = set()
         self._undo: list[Callable[[], None]] = []
         self._before = self._state()
@@ -258,6 +267,8 @@ class Audit:
                 self._replace(os, name, self._noting_run)
         for owner, name in ((os, "urandom"), (random, "_urandom")):
             self._replace(owner, name, self._noting_random)
+        for name in WHO_AM_I if self.is_anybodys else ():
+            self._replace(os, name, self._noting_asker)
 
     def end(self) -> None:
         os.environ.__class__ = os.environb.__class__ = os._Environ
@@ -271,17 +282,24 @@ class Audit:
 
     def _noting_run(self, original: Any, name: str) -> Any:
         def run(*args: Any, **kwargs: Any) -> Any:
-            self.programs.add((_importing(), name))
+            self.programs.add((importing(), name))
             return original(*args, **kwargs)
 
         return run
 
     def _noting_random(self, original: Any, name: str) -> Any:
         def take(count: int) -> bytes:
-            self.random.add(_importing())
+            self.random.add(importing())
             return original(count)
 
         return take
+
+    def _noting_asker(self, original: Any, name: str) -> Any:
+        def ask(*args: Any) -> Any:
+            self.askers.add((importing(), name))
+            return original(*args)
+
+        return ask
 
     def reads(self) -> dict[str, list[str]]:
         """Return the variables that were read and are not read again, each with its readers."""
@@ -301,6 +319,10 @@ class Audit:
         for module in sorted(self.random):
             if module not in RANDOM_AGAIN:
                 found.append((module, f"{module or 'it'} takes random bytes"))
+        for module, name in sorted(self.askers):
+            if module in ASK_AGAIN:
+                continue
+            found.append((module, f"{module or 'it'} asks who runs it ({name})"))
         for module, name in sorted(_writes):
             found.append((module, f"{module or 'it'} changes the variable {name}"))
         for module in self.reads().get("*", ()):
@@ -327,6 +349,17 @@ class Audit:
             if handler != self._before[1][number]:
                 found.append(f"it handles the signal {number}")
         return found
+
+
+def shared_memory() -> list[str]:
+    """Return what of this process's memory its copies could write to for each other to read."""
+    found = []
+    with open("/proc/self/maps", "rb") as file:
+        for line in file:
+            words = line.split(None, 5)
+            if words[1][1:2] == b"w" and words[1][3:4] == b"s":
+                found.append(os.fsdecode(words[5].strip()) if len(words) > 5 else "memory")
+    return sorted(set(found))
 
 
 def find_generators() -> None:

@@ -13,7 +13,7 @@ import logging
 import os
 from typing import Any
 
-from . import process, serverenv, warmpool
+from . import process, serverenv, warmpool, warmroot
 from .hookinfo import UserInfo
 from .warmplan import KNOWN_PROGRAMS, NotWarm, Plan, find_command
 
@@ -36,9 +36,6 @@ OWN_NAMES = (
     "TMPDIR",
     "USER",
 )
-
-#: Why servers that run as other users than the hub do not start warm.
-ROOT_IS_COLD = "the hub runs as root, and starts each as a user of its own"
 
 
 def plan_of(spawner: Any) -> Plan:
@@ -65,6 +62,8 @@ def plan_of(spawner: Any) -> Plan:
         own_names=tuple(sorted(own)),
         preload=tuple(nobody.warm_preload),
         mem_limit=nobody.warm_mem_limit,
+        is_guarded=warmroot.is_needed(spawner.changes_user),
+        is_asked_for=spawner.warm == "on",
     )
 
 
@@ -76,21 +75,11 @@ def prepare(spawner: Any) -> None:
     if spawner.warm == "off":
         warmpool.note_cold("LocalProcessSpawner.warm is off")
         return
-    if not may_be_warm(spawner):
-        level = logging.WARNING if spawner.warm == "on" else logging.INFO
-        spawner.log.log(level, "Servers start cold: %s", ROOT_IS_COLD)
-        warmpool.note_cold(ROOT_IS_COLD)
-        return
     try:
         pool.ask_for(plan_of(spawner))
     except NotWarm as reason:
         spawner.log.log(_level(spawner), "Servers start cold: %s", reason)
         warmpool.note_cold(str(reason))
-
-
-def may_be_warm(spawner: Any) -> bool:
-    """Return whether servers of this class run as the hub's own user, as a parent does."""
-    return os.geteuid() != 0 or not spawner.changes_user
 
 
 def start(spawner: Any, argv: list[str], **given: Any) -> tuple[process.Process, Plan] | None:
@@ -99,10 +88,13 @@ def start(spawner: Any, argv: list[str], **given: Any) -> tuple[process.Process,
     ``given`` is as for :func:`minihub.process.start`.
     """
     pool = warmpool.pool()
-    if pool is None or not may_be_warm(spawner) or given["launch"].user:
+    if pool is None:
         return None
+    launch = given["launch"]
     try:
         plan = plan_of(spawner)
+        if plan.is_guarded != bool(launch.user) or launch.uid == 0:
+            raise NotWarm("no parent has copies that become the user it is to run as")
     except NotWarm as reason:
         spawner.log.log(_level(spawner), "Server %s starts cold: %s", spawner.user.name, reason)
         return None

@@ -31,12 +31,13 @@ from .. import (
     proxyfacts,
     servicefile,
     warmpool,
+    warmroot,
 )
 from ..errors import ProxyError
 from ..local import LocalProcessSpawner
 from ..proxyclient import ProxyClient
 from ..warmplan import NotWarm
-from ..warmstart import ROOT_IS_COLD, may_be_warm, plan_of
+from ..warmstart import plan_of
 from .finding import Word, check, fail, fine, warn
 from .patient import Patient
 
@@ -303,12 +304,10 @@ def warm_starts(patient: Patient) -> Iterator[Word]:
     if not isinstance(spawner, LocalProcessSpawner) or spawner.warm == "off":
         yield fine("they are off")
         return
-    if not may_be_warm(spawner):
-        say = warn if spawner.warm == "on" else fine
-        yield say(f"servers start afresh: {ROOT_IS_COLD}")
-        return
     try:
-        plan_of(spawner)
+        plan = plan_of(spawner)
+        if plan.is_guarded:
+            warmroot.check(plan)
     except NotWarm as reason:
         say = warn if spawner.warm == "on" else fine
         yield say(f"servers start afresh: {reason}")
