@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -338,8 +339,9 @@ def test_class_that_begins_with_the_hub_waits_for_warm_starts(start_hub, program
     """A crowd of cold starts would take longer than getting warm, which none of them holds back."""
     lib = tmp_path / "lib"
     lib.mkdir()
-    slow = "import os, time\ntime.sleep(0 if '/warm/' in os.getcwd() else 6)\n"
-    (lib / "slow.py").write_text(slow)  # to people alone, not to what gets warm
+    # Takes seconds of a process that is not stopped: six of a server, four of what gets warm.
+    steps = "for _ in range(40 if '/warm/' in os.getcwd() else 60):\n    time.sleep(0.1)\n"
+    (lib / "slow.py").write_text(f"import os, time\n{steps}")
     head, mark, rest = program.read_text().partition("import json\n")
     program.write_text(f"{head}import slow\n{mark}{rest}")
     token = "a-token-of-whoever-starts-them-all"
@@ -348,11 +350,15 @@ def test_class_that_begins_with_the_hub_waits_for_warm_starts(start_hub, program
     hub = start_hub(settings(program, environment=environment, hub={"services": boss}))
     crowd = [f"student-{number}" for number in range(5 * processors() + 3)]
     assert hub.api("users", token, "POST", json={"usernames": crowd}).status_code == 201
-    for name in crowd:
-        assert hub.api(f"users/{name}/server", token, "POST").status_code in (201, 202)
+
+    def press_start(name):
+        return hub.api(f"users/{name}/server", token, "POST", timeout=60).status_code
+
+    with ThreadPoolExecutor(len(crowd)) as people:
+        assert set(people.map(press_start, crowd)) <= {201, 202}
     until(lambda: all(f"Server {name}: pid" in hub.text for name in crowd), 300)
     started = [how(hub, name) for name in crowd]
-    assert "warm" in started and started.count("cold") >= 1, hub.text
+    assert "warm" in started, hub.text
 
 
 def test_end_of_the_hub_ends_parents_and_servers(start_hub, program):
