@@ -41,6 +41,10 @@ AT_FDCWD = -100
 RESOLVE_NO_SYMLINKS = 0x04
 #: The number of clone(2), whose arguments all are 0 here but the first.
 CLONE = {"x86_64": 56, "aarch64": 220}
+#: prlimit64(2) as processors call it: what the kernel names the processor, and the call's number.
+#: The second is that of 32-bit programs on the first.
+PRLIMIT = ((0xC000003E, 302), (0x40000003, 340), (0xC00000B7, 261))
+PR_SET_SECCOMP = 22
 EXIT_CODE = 126
 
 
@@ -212,6 +216,53 @@ def enter_sandbox(spec: dict) -> None:
     os.close(ruleset)
 
 
+def limits_filter() -> bytes:
+    """Return a program for the kernel that refuses to change limits of processes by their ids.
+
+    To the kernel all servers and the hub are one user's, who may set any limit of any of them, and
+    a limit of no time ends a process. For itself (0) a program may go on setting limits.
+    """
+    load, equal, clear, end = 0x20, 0x15, 0x54, 0x06
+    allow, refuse = 0x7FFF0000, 0x00050000 | errno.EPERM
+    number, processor, process, new_low, new_high = 0, 4, 16, 32, 36
+    steps: list[tuple[int, int, int, int]] = [(load, 0, 0, processor)]
+    for machine, call_number in PRLIMIT:
+        # After "equal": how many steps to leave out if it is, and if not. Another processor's are
+        # all left out; bit 30 marks calls of x32 programs.
+        steps += [
+            (equal, 0, 11, machine),
+            (load, 0, 0, number),
+            (clear, 0, 0, 0xBFFFFFFF),
+            (equal, 0, 6, call_number),
+            (load, 0, 0, process),
+            (equal, 4, 0, 0),
+            (load, 0, 0, new_low),
+            (equal, 0, 3, 0),
+            (load, 0, 0, new_high),
+            (equal, 0, 1, 0),
+            (end, 0, 0, allow),
+            (end, 0, 0, refuse),
+        ]
+    steps.append((end, 0, 0, allow))
+    return b"".join(struct.pack("=HBBI", *step) for step in steps)
+
+
+def refuse_limits(spec: dict) -> None:
+    """Take away the right to set limits of other processes, where the kernel has such filters."""
+    if not spec["sandbox"]:
+        return
+    import ctypes
+
+    program = ctypes.create_string_buffer(limits_filter())
+    size = len(program) - 1
+    description = struct.pack("HP", size // 8, ctypes.addressof(program))
+    try:
+        call("seccomp", "prctl", PR_SET_SECCOMP, 2, description, 0, 0)
+    except StepFailed as failed:
+        if failed.error.errno != errno.EINVAL:  # a kernel without them
+            raise
+
+
 def execute(spec: dict) -> None:
     """Execute the command; a name without a slash is looked for on the PATH of its environment.
 
@@ -242,7 +293,10 @@ def execute(spec: dict) -> None:
 
 
 #: In this order: each takes away something that those before it need.
-STEPS = (reset_signals, join_group, set_limits, become_user, enter_directory, enter_sandbox)
+STEPS = (
+    reset_signals, join_group, set_limits, become_user, enter_directory, enter_sandbox,
+    refuse_limits,
+)  # fmt: skip
 
 
 def main(descriptor: int) -> int:

@@ -142,7 +142,7 @@ def launch_error(answer: Mapping[str, Any], user: str, env: Mapping[str, str]) -
         told = Text("The limit %(path)s cannot be set: %(why)s.", **facts)
     elif step == "join_group":
         told = Text("The control group %(path)s cannot be joined: %(why)s.", **facts)
-    elif step == "enter_sandbox":
+    elif step in ("enter_sandbox", "refuse_limits"):
         told = Text("The server cannot be kept from other files (%(path)s): %(why)s.", **facts)
     else:
         told = Text("The launcher failed (%(step)s): %(why)s.", step=step, why=why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -128,6 +129,21 @@ def test_other_processes_cannot_be_signalled(room):
         assert "not permitted" in room.eve(f"kill -TERM {pid}")
     assert all(psutil.pid_exists(pid) for pid in victims)
     assert room.eve("sleep 60 & kill -TERM $! && echo ended") == "ended"
+
+
+def test_limits_of_other_processes_cannot_be_set(room):
+    """A limit of no time ends a process, and to the system all of them are one user's."""
+    program = (
+        "import os, resource as r, sys; "
+        "print(r.prlimit(int(sys.argv[1]), r.RLIMIT_CPU)); "
+        "r.prlimit(int(sys.argv[1]), r.RLIMIT_CPU, (1, 1))"
+    )
+    for pid in (room.hub.process.pid, room.hub.server_process("ada").pid):
+        said = room.eve(f"{room.python} -c {shlex.quote(program)} {pid}")
+        assert "PermissionError" in said and said.startswith("("), said
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"^Max cpu time +unlimited +unlimited", limits, re.M), limits
+    assert room.eve("ulimit -n 100 && ulimit -n") == "100"
 
 
 def test_sandbox_read_is_for_reading(room):
