@@ -40,6 +40,7 @@ from . import (
     metrics,
     orphans,
     ownerlink,
+    ports,
     rlimits,
     roles,
     runtime,
@@ -409,9 +410,10 @@ def _bind(ip: str, port: int, option: str) -> Iterator[socket.socket]:
         except OSError as error:
             holder = machine.port_holder(port)
             who = f" by {holder}" if holder else ""
+            other = ports.other_port(host, port) or "…"
             raise AlreadyRunning(
                 f"{option}: port {port} on {ip or 'all addresses'} is in use{who}. "
-                f"Stop that program, or choose another port: --{option}=…"
+                f"Stop that program, or choose another port: --{option}={other}"
                 if error.errno == errno.EADDRINUSE
                 else f"{option}: cannot listen on {ip or 'all addresses'} port {port}: "
                 f"{error.strerror}"
@@ -551,4 +553,5 @@ def _greet(
     if authenticator.keeps_passwords:
         for line in classmode.invitation(options, authenticator, port):
             say(line)
-    say("Stop with Ctrl-C.")
+    ends = " Every server ends with it; files are kept." if options.cleanup_servers else ""
+    say(f"Stop with Ctrl-C.{ends}")

@@ -195,6 +195,16 @@ class Classbook:
                 .order_by(ClassCode.id.desc())
             )
 
+    def used_up(self) -> list[ClassCode]:
+        """Return the class codes that have no use left and have not expired, the newest first."""
+        with self.store.session():
+            return list(
+                ClassCode.select(ClassCode, Group)
+                .left_outer_join(Group)
+                .where(ClassCode.expires_at > clock.now_text(), ClassCode.used >= ClassCode.uses)
+                .order_by(ClassCode.id.desc())
+            )
+
     def code(self, code_id: int) -> ClassCode | None:
         """Return a class code, good or not."""
         with self.store.session():

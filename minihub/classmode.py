@@ -31,6 +31,8 @@ PRESET = [
     ("JupyterHub.spawner_class", "simple", "--classroom"),
     ("ClassroomAuthenticator.code_at_start", "true", "--classroom"),
     ("JupyterHub.allowed_hosts", '["this-machine"]', "--classroom"),
+    ("JupyterHub.hub_port", "0", "--classroom"),
+    ("JupyterHub.admin_access", "true", "--classroom"),
 ]
 #: Options that are about one start and not about the hub.
 _NOT_KEPT = (

@@ -177,6 +177,8 @@ def import_list(
             slips = roster.carry_out(plan)
     if plan.note:
         say(plan.note)
+    if plan.dotted:
+        say("Names have no spaces: dots stand for them.")
     if dry_run or plan.problems:
         _show_plan(say, plan)
         if plan.problems:

@@ -45,6 +45,12 @@ def free_port(ip: str) -> int:
     )
 
 
+def other_port(ip: str, port: int) -> int:
+    """Return a port near one that is taken, on which nobody listens now; 0 when there is none."""
+    near = range(port + 10, min(port + 110, 65536))
+    return next((one for one in near if _is_free(ip, one)), 0)
+
+
 def _is_free(ip: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:

@@ -38,7 +38,15 @@ _SYNONYMS = {
     "benutzername": "name", "usuario": "name", "nombre": "name", "group": "groups",
     "class": "groups", "klasse": "groups", "gruppe": "groups", "gruppen": "groups",
     "grupo": "groups", "grupos": "groups", "clase": "groups",
+    "first name": "first_name", "firstname": "first_name", "given name": "first_name",
+    "vorname": "first_name", "last name": "last_name", "lastname": "last_name",
+    "surname": "last_name", "family name": "last_name", "nachname": "last_name",
+    "familienname": "last_name", "apellido": "last_name", "apellidos": "last_name",
 }  # fmt: skip
+#: Columns that make a name together, in this order.
+_HALVES = ("first_name", "last_name")
+#: What may head one half of a name beside a column of the other.
+_EITHER = ("name", "nombre")
 _BETWEEN_GROUPS = "|"
 #: One group of a cell: up to a bar that has no backslash before it.
 _GROUP = re.compile(r"(?:\\[\\|s]|[^|])+")
@@ -68,6 +76,8 @@ class Plan:
     rows: list[Row]
     #: How the file was read where that is worth knowing.
     note: str = ""
+    #: Whether names had spaces, which became dots.
+    dotted: bool = False
 
     @property
     def problems(self) -> list[Row]:
@@ -101,8 +111,11 @@ class Roster:
         text, note = _decoded(raw)
         rows = _parsed(text)
         lines: dict[str, int] = {}
+        dotted = False
         for row in rows:
-            row.name = self.authenticator.normalize_username(row.name)
+            words = row.name.split()
+            dotted |= len(words) > 1
+            row.name = self.authenticator.normalize_username(".".join(words))
             if problem := self.authenticator.why_no_name(row.name):
                 row.problem = Text("this cannot be a name: %(problem)s", problem=problem)
             elif row.name in lines:
@@ -112,7 +125,7 @@ class Roster:
                 if not row.problem and (problem := group_name_problem(group)):
                     row.problem = problem
         self._decide([row for row in rows if not row.problem])
-        return Plan(rows, note)
+        return Plan(rows, note, dotted)
 
     def _decide(self, rows: Sequence[Row]) -> None:
         """Say of each row what would happen."""
@@ -301,7 +314,9 @@ def _parsed(text: str) -> list[Row]:
                 )
             values = dict(zip(columns, cells, strict=False))
             groups = _split_groups(values.get("groups", ""))
-            rows.append(Row(reader.line_num, values.get("name", "")[:256], groups))
+            halves = [values[half] for half in _HALVES if values.get(half)]
+            name = values["name"] if "name" in values else " ".join(halves)
+            rows.append(Row(reader.line_num, name[:256], groups))
     except csv.Error as error:
         raise BadRequest(
             Text("Line %(line)s: %(error)s.", line=reader.line_num, error=str(error))
@@ -314,10 +329,17 @@ def _parsed(text: str) -> list[Row]:
 def _columns(cells: Sequence[str], line: int) -> list[str] | None:
     """Return the columns that a first line names; None when it is somebody already."""
     names = [_SYNONYMS.get(cell.casefold(), cell.casefold().replace(" ", "_")) for cell in cells]
-    if "name" not in names:
+    given = [half for half in _HALVES if half in names]
+    if len(given) == 1:
+        other = _HALVES[given == [_HALVES[0]]]
+        names = [
+            other if cell.casefold() in _EITHER else name
+            for cell, name in zip(cells, names, strict=True)
+        ]
+    if "name" not in names and not given:
         return None
     for cell, name in zip(cells, names, strict=True):
-        if name and name not in (*READ, *PASSED_OVER):
+        if name and name not in (*READ, *_HALVES, *PASSED_OVER):
             raise BadRequest(
                 Text(
                     'Line %(line)s: unknown column "%(cell)s". There are %(known)s; %(others)s '

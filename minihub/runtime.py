@@ -89,6 +89,18 @@ def own_command() -> list[str]:
     return [*_interpreter(), os.path.abspath(sys.argv[0])]
 
 
+def typed_command() -> str:
+    """Return what people type to start this minihub again in the same directory."""
+    import shlex
+
+    started = sys.argv[0]
+    if started.endswith("__main__.py"):
+        return "python3 -m minihub"
+    if archive() is None and not started.endswith(".pyz"):
+        return os.path.basename(started)
+    return shlex.join(["python3", started])
+
+
 def script_command(module: str, *args: str) -> list[str]:
     """Return the argv that runs one module of ours as a script, with ``-I -S``.
 

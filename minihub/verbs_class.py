@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minihub.commandline import MANY, PROGRAM, Call, Verb
+from minihub.commandline import MANY, Call, Verb
 from minihub.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def prepare(call: Call) -> Loaded:
 
 def _keep(call: Call, loaded: Loaded) -> None:
     """Write the configuration of a class; on a terminal, ask."""
-    from minihub import classmode, cli, config
+    from minihub import classmode, cli, config, runtime
 
     target = Path(config.YAML_FILE)
     wanted = "--write-config" in call.switches
@@ -53,7 +53,7 @@ def _keep(call: Call, loaded: Loaded) -> None:
             classmode.write(target, text)
         except OSError as error:
             raise UsageError(f"{target}: cannot be written: {error.strerror}") from error
-        cli.say(f"Wrote {target}. From now on: {PROGRAM}")
+        cli.say(f"Wrote {target}. From now on: {runtime.typed_command()}")
 
 
 def _approve(call: Call) -> int:

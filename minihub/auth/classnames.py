@@ -21,6 +21,9 @@ LONGEST = 48
 #: Signs a name may hold besides letters, the marks that belong to them, and digits.
 SIGNS = frozenset("._-@")
 
+#: Scripts whose letters look like each other's; a name has letters of one of them at most.
+_ALIKE = frozenset(["LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "COPTIC", "CHEROKEE"])
+
 #: Windows takes these, also with an ending, for devices.
 _DEVICES = frozenset(
     ["con", "prn", "aux", "nul", "conin$", "conout$"]
@@ -66,3 +69,31 @@ def chosen_name_problem(name: str) -> str:
     if name.partition(".")[0] in _DEVICES:
         return Text("Windows keeps that name for itself")
     return ""
+
+
+def mixed_up_problem(name: str) -> str:
+    """Return why a normalised name can be taken for another's, as the end of a sentence.
+
+    For names that people choose themselves: a Latin name with one Cyrillic letter in it looks on
+    every list as the same name without. "" for all others.
+    """
+    scripts = {unicodedata.name(character, "").partition(" ")[0] for character in name}
+    if len(scripts & _ALIKE) > 1:
+        return Text("it mixes letters of scripts that look alike")
+    return ""
+
+
+def suggested(typed: str) -> str:
+    """Return a name close to what somebody typed, with dots for its spaces; it may be none still.
+
+    Normalised, without the signs that no name can hold.
+    """
+    dotted = ".".join(normalized(typed).split())
+    kept = "".join(
+        character
+        for character in dotted
+        if character in SIGNS or unicodedata.category(character)[0] in "LMN"
+    )
+    while ".." in kept:
+        kept = kept.replace("..", ".")
+    return kept.strip(".-@")[:LONGEST].rstrip(".")

@@ -247,6 +247,13 @@ def find_person(ctx: Context, name: str) -> User:
     return user
 
 
+def _reset_url(ctx: Context, escaped: str) -> str:
+    """Return where somebody gets a new password; "" where the hub keeps no passwords."""
+    if not ctx.site.authenticator.keeps_passwords or not ctx.allows("admin:users"):
+        return ""
+    return f"{ctx.site.hub_prefix}class/reset/{escaped}"
+
+
 def user_page(ctx: Context, user: User, status: int = 200, **namespace: Any) -> Any:
     """Return the page of one user."""
     site, hub = ctx.site, ctx.site.hub
@@ -263,6 +270,7 @@ def user_page(ctx: Context, user: User, status: int = 200, **namespace: Any) -> 
         person=person | {"created": user.created, "is_me": ctx.caller.name == user.name},
         every_group=groups,
         home=str(home) if home else "",
+        reset_url=_reset_url(ctx, name),
         change_url=admin_path(ctx, "user", name, "change"),
         groups_url=admin_path(ctx, "user", name, "groups"),
         logout_url_of_user=admin_path(ctx, "user", name, "logout"),

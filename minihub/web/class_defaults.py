@@ -13,12 +13,16 @@ CLASS_DEFAULTS: dict[str, Any] = {
     # -- join.html, join-waiting.html, new-password.html, password.html --
     "asks_code": False,
     "needs_approval": False,
+    "suggestion": "",  # a name in the place of the one that cannot be; it is in the field
+    "taken": "",  # the name that is somebody's, who may log in at taken_login_url
+    "taken_login_url": "",
     "minimum_length": 8,
     "is_first": False,  # there is no password yet
     "changed": False,
     # -- class.html --
     "signup": "code",  # closed, code, approve, open
     "codes": (),  # dicts: code, note, group, used, uses, expires_at, projector_url, end_url, joined
+    "used_up": (),  # codes that would be good still, had not so many joined; as codes
     "waiting": (),  # objects: name, created, address
     "lifetimes": (),  # dicts: seconds, number, unit
     "lifetime_s": 0,

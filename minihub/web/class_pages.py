@@ -97,6 +97,7 @@ def class_page(ctx: Context, status: int = 200, **namespace: Any) -> Any:
         **{
             "signup": authenticator.signup,
             "codes": [code_facts(ctx, row) for row in authenticator.book.codes()],
+            "used_up": [code_facts(ctx, row) for row in authenticator.book.used_up()],
             "waiting": authenticator.book.waiting(),
             "join_url": join_link(site_url) if site_url else "",
             "lifetimes": [duration(seconds) for seconds in lifetimes],

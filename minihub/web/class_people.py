@@ -72,6 +72,7 @@ def people(ctx: Context) -> Any:
         query = {"q": search} if search else {}
         return class_url(ctx, "people") + "?" + urlencode(query | {"page": str(to)})
 
+    sees_admin = ctx.allows("admin-ui")
     rows = []
     for user in users:
         secret = secrets.get(user.id)
@@ -84,6 +85,9 @@ def people(ctx: Context) -> Any:
                 "password": password_state(secret),
                 "expires_at": secret.expires_at if secret else None,
                 "expired": bool(secret and secret.expires_at and secret.expires_at <= now),
+                "url": f"{ctx.site.hub_prefix}admin/user/{escape_name(user.name)}"
+                if sees_admin
+                else "",
                 "reset_url": class_url(ctx, f"reset/{escape_name(user.name)}"),
             }
         )

@@ -14,8 +14,10 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from .. import readable, tokens
+from ..auth.classnames import mixed_up_problem, suggested
 from ..auth.classroom import APPROVE, CLOSED, CODE
 from ..auth.names import shown
 from ..classbook import CodeNotGood, NameTaken, TooManyWaiting
@@ -32,12 +34,16 @@ routes = Routes()
 
 
 class _Refused(MinihubError):
-    """Raised for a form that somebody has to fill in again; the text says what and why."""
+    """Raised for a form that somebody has to fill in again; the text says what and why.
+
+    ``field`` is the one that is wrong, and ``suggestion`` a name that would do instead.
+    """
 
     status = 400
 
-    def __init__(self, message: str, field: str) -> None:
+    def __init__(self, message: str, field: str, suggestion: str = "") -> None:
         self.field = field
+        self.suggestion = suggestion
         super().__init__(message)
 
 
@@ -97,11 +103,24 @@ def join(ctx: Context) -> Any:
     except CodeNotGood as error:
         return join_page(ctx, error.status, error=str(error), error_field="code")
     except NameTaken as error:
-        return join_page(ctx, error.status, error=str(error), error_field="username")
+        return join_page(ctx, error.status, error=str(error), **_taken(ctx, authenticator))
     except _Refused as error:
-        return join_page(ctx, error.status, error=str(error), error_field=error.field)
+        again: dict[str, Any] = {"error": str(error), "error_field": error.field}
+        if error.suggestion:
+            again |= {"suggestion": error.suggestion, "username": error.suggestion}
+        return join_page(ctx, error.status, **again)
     except (Forbidden, TooManyWaiting) as error:
         return join_page(ctx, error.status, error=str(error))
+
+
+def _taken(ctx: Context, authenticator: Any) -> dict[str, Any]:
+    """Return what the form says of a name that is somebody's: who comes back may log in with it."""
+    name = authenticator.normalize_username(ctx.form.get("username", "").strip()[:256])
+    asked = {"username": name}
+    if after := ctx.form.get("next"):
+        asked["next"] = after
+    url = f"{ctx.site.login_url()}?{urlencode(asked)}"
+    return {"error_field": "username", "taken": name, "taken_login_url": url}
 
 
 def _join(ctx: Context, authenticator: Any) -> Any:
@@ -141,8 +160,13 @@ def _chosen(ctx: Context, authenticator: Any) -> tuple[str, str]:
     if not typed:
         raise _Refused(Text("Choose a name."), "username")
     name = authenticator.normalize_username(typed[:256])
-    if problem := authenticator.why_no_name(name):
-        raise _Refused(Text("This cannot be a name: %(problem)s.", problem=problem), "username")
+    if problem := authenticator.why_no_name(name) or mixed_up_problem(name):
+        better = suggested(typed[:256])
+        raise _Refused(
+            Text("This cannot be a name: %(problem)s.", problem=problem),
+            "username",
+            "" if authenticator.why_no_name(better) else better,
+        )
     password = ctx.form.get("password", "")
     if not tokens.same_secret(password, ctx.form.get("again", "")):
         raise _Refused(Text("The two passwords are not the same."), "password")

@@ -20,7 +20,7 @@ from ..server import Server, State
 from ..serverrows import find_row
 from ..spawner import Spawner
 from ..texts import Number, Text
-from ..urls import escape_name, escape_path, server_name_problem
+from ..urls import escape_name, escape_path, server_name_problem, server_slug
 from .api_servers import check_new_name, old_name_problem
 from .context import SAFE_METHODS, Context
 from .identity import wants_json
@@ -74,6 +74,11 @@ def server_facts(ctx: Context, server: Server, row: ServerRow | None) -> dict[st
 @routes.add("GET", "home", access=Access.PAGE)
 def home(ctx: Context) -> Any:
     """Show a person's own servers."""
+    return home_page(ctx)
+
+
+def home_page(ctx: Context, status: int = 200, **namespace: Any) -> Any:
+    """Return the home page."""
     hub, user = ctx.site.hub, ctx.caller.user
     with hub.store.session():
         rows = {row.name: row for row in ServerRow.select().where(ServerRow.user == user)}
@@ -86,6 +91,7 @@ def home(ctx: Context) -> Any:
     use = usage_facts(ctx, hub.server(user))
     return ctx.page(
         "home.html",
+        status,
         servers=servers,
         use=use,
         limits=_own_limits(ctx, hub.server(user)),
@@ -95,6 +101,7 @@ def home(ctx: Context) -> Any:
         new_server_url=ctx.site.hub_prefix + "new-server",
         invalid_server_names=[name for name in named if server_name_problem(name)],
         named_server_limit_per_user=ctx.site.named_server_limit(ctx),
+        **namespace,
     )
 
 
@@ -117,7 +124,15 @@ def new_server(ctx: Context) -> Any:
     """Go on to the start of a named server that the home page's form names."""
     name = ctx.form.get("server_name", "").strip()
     if problem := server_name_problem(name):
-        raise BadRequest(problem)
+        if not ctx.site.options.allow_named_servers:
+            raise BadRequest(problem)
+        # Another name that would do stands in the form, to be sent or changed.
+        return home_page(
+            ctx,
+            400,
+            new_server_error=problem,
+            new_server_name=server_slug(name, ()) if name else "",
+        )
     return ctx.redirect(hub_path(ctx, "spawn", ctx.caller.name, name), 303)
 
 

@@ -82,6 +82,8 @@ DEFAULTS: dict[str, Any] = {
     "named_server_limit_per_user": 0,
     "invalid_server_names": [],
     "new_server_url": "",  # takes a POST with server_name; without it there is no form
+    "new_server_error": "",  # why a name cannot be a server's; new_server_name is one that can
+    "new_server_name": "",
     "servers": (),  # dicts: name, display_name, ready, active, pending, url, start_url, ...
     "spawn_url": "",
     "use": None,  # of the default server: memory, memory_limit, memory_share, cpu, ...
@@ -159,6 +161,7 @@ DEFAULTS: dict[str, Any] = {
     "groups_url": "",
     "logout_url_of_user": "",
     "delete_user_url": "",
+    "reset_url": "",  # where an admin gives a one-time code; only where the hub keeps passwords
     "may_change": False,
     "may_group": False,
     "may_delete": False,

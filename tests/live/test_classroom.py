@@ -426,16 +426,16 @@ def test_list_is_looked_at_first_then_carried_out_with_a_code_for_each(hub, boss
 
 
 def test_list_with_a_mistake_changes_nothing_and_names_the_line(hub, boss):
-    text = "name;groups\nfritz;8c\nhans peter;8c\nFRITZ;8c\n"
+    text = "name;groups\nfritz;8c\nhans/peter;8c\nFRITZ;8c\n"
     for fields in ({"list": text}, {"list": text, "sure": "1"}):
         page = boss.submit("/hub/class/roster", fields)
         assert page.status_code == 400
-        assert "it contains a space" in page.text and "the same name as on line 2" in page.text
+        assert "it contains a slash" in page.text and "the same name as on line 2" in page.text
     assert "fritz" not in users(hub)
 
 
 def test_wrong_list_is_an_error_like_others_with_the_plan_in_it(hub):
-    wrong = {"list": "name\nfritz\nhans peter\nFRITZ\n"}
+    wrong = {"list": "name\nfritz\nhans/peter\nFRITZ\n"}
     answer = hub.api("class/roster", TOKEN, "POST", json=wrong)
     body = answer.json()
     assert answer.status_code == body["status"] == 400
@@ -540,10 +540,10 @@ def test_refusals_are_told_in_the_readers_language_and_to_programs_in_english(hu
     assert lost.status_code == 404 and "Nicht gefunden" in lost.text
     boss.headers["Accept-Language"] = "es"
     try:
-        page = boss.submit("/hub/class/roster", {"list": "fritz\nhans peter\nFRITZ\n"})
+        page = boss.submit("/hub/class/roster", {"list": "fritz\nhans/peter\nFRITZ\n"})
     finally:
         del boss.headers["Accept-Language"]
-    assert "contiene un espacio" in page.text and "el mismo nombre que en la línea 1" in page.text
+    assert "contiene una barra" in page.text and "el mismo nombre que en la línea 1" in page.text
     join(hub, "paula")
     program = Browser(hub.url)
     program.headers.update({"Accept-Language": "de", "Authorization": f"token {TOKEN}"})

@@ -62,8 +62,8 @@ def test_list_is_imported_and_exported(hub):
     dry = run(hub, "user", "import", "-", "--dry-run", text=rows)
     assert dry.returncode == 0 and "Nothing was changed" in dry.stdout
     assert users(hub) == set()
-    wrong = run(hub, "user", "import", "-", text=rows + "a b,\n")
-    assert wrong.returncode == 1 and "it contains a space" in wrong.stdout
+    wrong = run(hub, "user", "import", "-", text=rows + "a/b,\n")
+    assert wrong.returncode == 1 and "it contains a slash" in wrong.stdout
     assert users(hub) == set()
     done = run(hub, "user", "import", "-", text=rows)
     assert done.returncode == 0, done.stderr
@@ -117,6 +117,13 @@ def test_classroom_flag_starts_a_class_and_what_it_writes_starts_it_again(start_
     written = yaml.safe_load((hub.directory / "minihub.yaml").read_text())
     assert written["JupyterHub"]["authenticator_class"] == "classroom"
     assert written["JupyterHub"]["spawner_class"] == "simple"
+    assert written["JupyterHub"]["admin_access"] is True
+    assert re.search(
+        r"\nStop with Ctrl-C\. Every server ends with it; files are kept\.\n", hub.text
+    )
+    assert re.search(
+        r"Wrote minihub\.yaml\. From now on: python3 (-m minihub|\S*minihub\.pyz)\n", hub.text
+    )
     hub.stop()
     hub.log.unlink()
     again = start_hub(directory=hub.directory, defaults={})

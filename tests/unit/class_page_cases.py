@@ -30,6 +30,7 @@ WAITING = [
     SimpleNamespace(name="ben", created=TEXT_MOMENT, address=""),
 ]
 PLAN = SimpleNamespace(
+    dotted=True,
     note="The file is not UTF-8 and was read as Windows-1252: look whether the names are right.",
     rows=[
         SimpleNamespace(line=2, name="ada", groups=["8b", "lab"], action="add", problem=""),
@@ -38,6 +39,7 @@ PLAN = SimpleNamespace(
     ],
 )
 WRONG = SimpleNamespace(
+    dotted=False,
     note="",
     rows=[
         SimpleNamespace(
@@ -62,6 +64,19 @@ PAGES: dict[str, list[dict]] = {
             "code": "K7MX-4PRT",
             "username": "ada",
             "error": "This name is taken. Choose another one.",
+            "error_field": "username",
+            "taken": "ada",
+            "taken_login_url": "/hub/login?username=ada",
+        },
+        {
+            "user": None,
+            "url": "/hub/join",
+            "asks_code": True,
+            "code": "K7MX-4PRT",
+            "username": "ada.lovelace",
+            "error": "This cannot be a name: it contains a space.",
+            "error_field": "username",
+            "suggestion": "ada.lovelace",
         },
         {"user": None, "url": "/hub/join", "needs_approval": True},
         {"user": None, "url": "/hub/join"},
@@ -92,6 +107,7 @@ PAGES: dict[str, list[dict]] = {
             "group_names": ["8a", "8b"],
         },
         {**TEACHER, "error": "How many can join is a number.", "group": "8b", "note": "x"},
+        {**TEACHER, "used_up": [CODE]},
         {**TEACHER, "signup": "approve", "waiting": WAITING, "join_url": "/hub/join"},
         {**TEACHER, "signup": "approve"},
         {**TEACHER, "signup": "open"},
@@ -125,6 +141,7 @@ PAGES: dict[str, list[dict]] = {
                     "password": state,
                     "expires_at": None,
                     "expired": name == "dot",
+                    "url": f"/hub/admin/user/{name}",
                     "reset_url": f"/hub/class/reset/{name}",
                 }
                 for name, groups, state in (

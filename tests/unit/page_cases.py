@@ -448,6 +448,7 @@ PAGES: dict[str, list[dict]] = {
             "groups_url": "/hub/admin/user/ana/groups",
             "logout_url_of_user": "/hub/admin/user/ana/logout",
             "delete_user_url": "/hub/admin/user/ana/delete",
+            "reset_url": "/hub/class/reset/ana",
             "may_change": True,
             "may_group": True,
             "may_delete": True,

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from minihub.auth.classnames import LONGEST, chosen_name_problem, normalized
+from minihub.auth.classnames import (
+    LONGEST,
+    chosen_name_problem,
+    mixed_up_problem,
+    normalized,
+    suggested,
+)
 from minihub.auth.classroom import ClassroomAuthenticator
 from minihub.local import file_name
 from minihub.urls import escape_name
@@ -127,3 +133,22 @@ def test_reason_is_the_end_of_a_sentence():
     assert chosen_name_problem("ada!") == (
         'it contains "!"; letters, digits and . _ - @ may be in it'
     )
+
+
+@given(st.text(max_size=60))
+def test_suggestion_is_a_name_or_close_to_one(typed):
+    name = suggested(typed)
+    assert len(name) <= LONGEST and not any(sign.isspace() for sign in name)
+    if name and not chosen_name_problem(name):
+        assert suggested(name) == name
+
+
+def test_suggestions():
+    assert suggested(" Ada  King Lovelace ") == "ada.king.lovelace"
+    assert suggested("O'Neill, Shane!") == "oneill.shane"
+    assert suggested("😀") == ""
+
+
+def test_letters_of_scripts_that_look_alike_are_not_mixed():
+    assert mixed_up_problem("аda") and mixed_up_problem("οtto")
+    assert not any(map(mixed_up_problem, ["ada", "мария-2", "σοφία", "佐藤ken", "שרה", "ﬁona"]))

@@ -104,6 +104,26 @@
       button.removeAttribute("aria-label");
     });
   }
+  // A password typed twice: told before the form goes, so that neither is lost.
+  for (const again of document.querySelectorAll("[data-same-as]")) {
+    const first = document.getElementById(again.dataset.sameAs);
+    const compare = () => {
+      const differs = again.value && again.value !== first.value;
+      again.setCustomValidity(differs ? again.dataset.differs : "");
+    };
+    again.addEventListener("input", compare);
+    first.addEventListener("input", compare);
+  }
+  // A name that somebody chooses: a dot for each space, shown while there is time to change it.
+  for (const field of document.querySelectorAll("[data-name-note]")) {
+    const note = document.getElementById(field.dataset.nameNote);
+    field.addEventListener("change", () => {
+      const name = field.value.trim().replace(/\s+/g, ".");
+      note.hidden = name === field.value.trim();
+      note.querySelector("strong").textContent = name;
+      field.value = name;
+    });
+  }
   const insecure = document.getElementById("insecure-login-warning");
   if (insecure && !window.isSecureContext) {
     insecure.hidden = false;
