@@ -199,6 +199,7 @@ def _start(
         statsd=_statsd(options),
     )
     proxy.public_port = options.port
+    proxy.hub_is_default = options.hub_routespec == "/"
     orphans.end_proxies(state_dir)
     if proxy.should_start and not aio.call(proxy.adopt) and options.port:
         with _bind(options.ip, options.port, "JupyterHub.port"):
@@ -235,7 +236,8 @@ def _start(
     stack.enter_context(launchpad.kept())
     stack.enter_context(warmpool.kept(state_dir / "warm"))
     stack.callback(lambda: hub.stop(stop_servers=cleanup.servers))
-    hub.routes.add_hub()
+    if proxy.is_open:  # else the hub's route comes last, with those of the servers that run
+        hub.routes.add_hub()
     with metrics.timed("init_spawners_duration_seconds"):
         hub.resume()
     hub.services.start()

@@ -44,6 +44,15 @@ class ThreadedProxy(ConfigurableHTTPProxy):
                 return "http://127.0.0.1:0"
         return "http://127.0.0.1:8001"
 
+    @property
+    def waits_for_routes(self) -> bool:
+        """Whether the public side waits for the hub's route, the last of those there are.
+
+        Then nobody is told, by a proxy that has just been started again, that a server that runs
+        is not there.
+        """
+        return self.hub_is_default and not self.command
+
     def program(self) -> list[str]:
         return list(self.command) or runtime.self_command("proxy")
 
@@ -51,6 +60,8 @@ class ThreadedProxy(ConfigurableHTTPProxy):
         args = super().arguments()
         # So that the hub learns of the process that this one hands over to.
         args += ["--pid-file", str(Path(self.pid_file).absolute())]
+        if self.waits_for_routes:
+            args.append("--wait-for-default")
         host, port, prefix = self.place.statsd
         if host and not self.command:
             args += ["--statsd-host", host, "--statsd-port", str(port)]

@@ -69,6 +69,11 @@ class ProxyPlace:
 class Proxy(Configurable):
     """Base of all proxies; subclasses may write their methods plain or ``async``."""
 
+    #: Whether the hub's own route, which it adds last, is the one for all that is no other's.
+    hub_is_default = False
+    #: False while the public side waits for its routes.
+    is_open = True
+
     should_start = Bool(True, help="Whether the hub starts and stops the proxy itself.").tag(
         config=True
     )
@@ -190,6 +195,8 @@ class ConfigurableHTTPProxy(Proxy):
     def _default_pid_file(self) -> str:
         return str(self.place.state_dir / "proxy.pid")
 
+    #: Whether the program answers nobody on its public side before it has the hub's route.
+    waits_for_routes = False
     #: Whether the program listens where it likes when it is told port 0, and logs where.
     finds_ports = False
 
@@ -314,6 +321,7 @@ class ConfigurableHTTPProxy(Proxy):
             self.api_url = f"{api.scheme}://{in_url(host)}:{_free_port(host)}"
 
     def _launch(self) -> None:
+        self.is_open = not self.waits_for_routes
         env = dict(os.environ) | {"CONFIGPROXY_AUTH_TOKEN": self.auth_token}
         argv = self.program() + self.arguments()
         process.rotate(self.log_path, LOG_MAX_BYTES)
@@ -426,8 +434,17 @@ class ConfigurableHTTPProxy(Proxy):
         return False
 
     def _ask_public_side(self) -> None:
-        """Raise ProxyError unless the public side answers with anything."""
+        """Raise ProxyError unless the public side answers with anything.
+
+        One that waits for its routes answers nobody yet: that it listens is enough then.
+        """
         host = "127.0.0.1" if self.place.ip in ALL_ADDRESSES else self.place.ip
+        if not self.is_open:
+            try:
+                socket.create_connection((host, self.public_port), CHECK_TIMEOUT_S).close()
+            except OSError as error:
+                raise ProxyError(f"the proxy does not listen yet: {error}") from error
+            return
         timeout: dict[str, Any] = {"timeout": CHECK_TIMEOUT_S}
         if self.place.ssl_cert:
             # We know who listens there, and its certificate is for another name.
@@ -528,6 +545,8 @@ class ConfigurableHTTPProxy(Proxy):
     def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
         body = dict(data) | {"target": target, "jupyterhub": True}
         self._client.request("POST", self._api_path(routespec), body)
+        if routespec == "/":
+            self.is_open = True
 
     def delete_route(self, routespec: str) -> None:
         self._client.request("DELETE", self._api_path(routespec))

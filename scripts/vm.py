@@ -4,9 +4,10 @@
 Usage: sudo python3 scripts/vm.py [--again] [PYTEST ARGUMENTS]
 
 On Debian or Ubuntu, with the packages debootstrap, e2fsprogs and qemu-system-x86. A Debian 12 with
-systemd is made once, some 700 MB in /var/tmp/minihub-vm; ``--again`` makes it anew. Each run starts
-from it as it was made. The machine is emulated (no KVM is needed), so all takes minutes. It reaches
-no network, and nothing of this machine but a copy of the checkout and of the built file.
+systemd is made once, and a JupyterLab for it, some 1.2 GB in /var/tmp/minihub-vm; ``--again`` makes
+them anew. Each run starts from them as they were made. The machine is emulated (no KVM is needed),
+so all takes minutes. It reaches no network, and nothing of this machine but a copy of the checkout
+and of the built file.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import environments
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = Path("/var/tmp/minihub-vm")
@@ -59,6 +62,7 @@ rm -rf /var/cache/apt/archives/*.deb
 RUN = """\
 export PYTHONPATH=/opt/packages PYTHONDONTWRITEBYTECODE=1 MINIHUB_TEST_SYSTEMD=1
 export MINIHUB_PYZ=/src/build/minihub.pyz PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+mkdir -p /lab && mount -o ro /dev/vdc /lab && export MINIHUB_TEST_LAB=/lab
 cd /src
 python3 -m pytest -p no:cacheprovider --timeout 1500 "$@"
 echo "{ended}$?"
@@ -92,6 +96,23 @@ def make(place: Path) -> None:
     fresh.replace(place / "disk")
 
 
+def make_lab(place: Path) -> None:
+    """Make the disk with JupyterLab."""
+    tree = place / "tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--target", str(tree)]
+        + ["--python-version", PYTHON, "--only-binary=:all:", *environments.LAB],
+        check=True,
+    )
+    subprocess.run(["chmod", "-R", "a+rX", str(tree)], check=True)
+    fresh = place / "lab.new"
+    fresh.unlink(missing_ok=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(tree), str(fresh), "700M"], check=True)
+    shutil.rmtree(tree)
+    fresh.replace(place / "lab")
+
+
 def checkout(target: Path, args: list[str]) -> None:
     """Make a disk with the project, the built file and the commands to run."""
     with tempfile.TemporaryDirectory() as directory:
@@ -114,10 +135,11 @@ def checkout(target: Path, args: list[str]) -> None:
 def boot(place: Path, work: Path) -> int:
     """Run the machine until it switches itself off; return how the tests ended."""
     disks = []
-    for path, snapshot in ((place / "disk", "on"), (work / "checkout", "off")):
+    images = ((place / "disk", "on"), (work / "checkout", "off"), (place / "lab", "on"))
+    for path, snapshot in images:
         disks += ["-drive", f"file={path},format=raw,if=virtio,cache=unsafe,snapshot={snapshot}"]
     command = [
-        *["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "1536", "-no-reboot"],
+        *["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "2048", "-no-reboot"],
         *["-kernel", str(place / "vmlinuz"), "-initrd", str(place / "initrd.img")],
         *["-append", "root=/dev/vda rw console=ttyS0 quiet", *disks, "-nic", "none"],
         *["-display", "none", "-monitor", "none"],
@@ -152,6 +174,8 @@ def main() -> int:
         return 2
     if again or not (PLACE / "disk").exists():
         make(PLACE)
+    if again or not (PLACE / "lab").exists():
+        make_lab(PLACE)
     with tempfile.TemporaryDirectory(dir=PLACE) as work:
         checkout(Path(work) / "checkout", args)
         return boot(PLACE, Path(work))

@@ -142,7 +142,14 @@ class Threads(Fleet):
         self._resolver.stop()
 
     def _listen(self, context: Context, listening: socket.socket) -> None:
+        waits = context.settings.options.wait_for_default
+
         def has_room() -> bool:
+            nonlocal waits
+            if waits:
+                waits = self.table.get(b"/") is None
+            if waits:
+                return False  # they wait in the backlog
             if context.connections < self._room and not context.share.is_full():
                 return True
             context.stats.fault("no room for clients")

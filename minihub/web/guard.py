@@ -13,11 +13,12 @@ Sources: OWASP's "device cookies".
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .. import signing, throttle, tokens
+from .. import clock, signing, throttle, tokens
 from ..auth.classnames import normalized
 from ..auth.names import shown
 from ..errors import MinihubError, TooMany
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("minihub.guard")
 
+#: A wrong password is answered no sooner: what checks a known name's takes less on most machines.
+LEAST_S = 0.5
 #: A browser is remembered for so long after its last login under a name.
 DEVICE_DAYS = 180
 #: How many names a browser is remembered for; the oldest goes first.
@@ -85,8 +88,20 @@ class Guard:
     def password(self, ctx: Context, name: str) -> Iterator[Try]:
         """Let a check of a password under ``name`` run; it counts unless it ends as right.
 
-        Raises TooManyAttempts before the block.
+        Then it also takes LEAST_S, so that no authenticator tells by the clock which names there
+        are. Raises TooManyAttempts before the block.
         """
+        began, one = clock.monotonic(), Try()
+        one.right()
+        try:
+            with self._password(ctx, name) as one:
+                yield one
+        finally:
+            if not one.was_right:
+                time.sleep(max(0.0, LEAST_S - (clock.monotonic() - began)))
+
+    @contextmanager
+    def _password(self, ctx: Context, name: str) -> Iterator[Try]:
         key, address = self._key(name), ctx.remote_ip
         device = self._device(ctx, key)
         if device:

@@ -158,7 +158,63 @@ def test_cancelled_start_leaves_nothing(start_hub, mode):
     until(lambda: nothing_left(hub), 20)
 
 
-def test_running_server_that_closes_its_port_can_be_stopped(start_hub):
+#: Answers that it is ready, and then does something else.
+READY = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import urlsplit
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+def serve(count):
+    for _ in range(count):
+        server.handle_request()
+
+server = HTTPServer(("127.0.0.1", urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"]).port), Handler)
+serve(1)
+"""
+#: What servers do that ran well for a while.
+RUNNING = {
+    "closes its port": "server.server_close()\ntime.sleep(600)",
+    "ignores signals": "[signal.signal(n, signal.SIG_IGN) for n in (2, 15)]\nserve(10**6)",
+    "forks away": "pid = os.fork()\n"
+    "if not pid:\n"
+    "    os.setsid()\n"
+    "    if os.fork(): os._exit(0)\n"
+    "    [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]\n"
+    "    time.sleep(600)\n"
+    "subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+    "serve(10**6)",
+    "fills its log": "[os.write(1, b'x' * 1023 + b'\\n') for _ in range(25 * 1024)]\nserve(10**6)",
+}
+
+
+@pytest.mark.parametrize("fault", RUNNING)
+def test_running_server_that_goes_wrong_can_be_stopped_and_leaves_nothing(start_hub, fault):
+    config = script(READY + RUNNING[fault])
+    config["Spawner"]["poll_interval"] = 1
+    hub = start_hub(config)
+    browser = hub.browser("ada")
+    browser.start_server("ada")
+    if fault == "closes its port":
+        page = until(lambda: (p := browser.get("/user/ada/lab")).status_code == 503 and p)
+        assert "Traceback" not in page.text and "ada" in page.text
+        assert 'id="stop"' in browser.get("/hub/home").text, "it runs, and its page says so"
+    if fault == "fills its log":
+        logs = [hub.state_dir / "logs" / name for name in ("ada.log", "ada.log.1")]
+        until(lambda: logs[1].exists() and logs[1].stat().st_size > 10 * 2**20, 30)
+        until(lambda: logs[0].stat().st_size < 10 * 2**20, 30)
+    if fault == "forks away":
+        until(lambda: len(marked(hub)) == 3)
+    browser.submit("/hub/stop/ada", {}, page="/hub/home")
+    until(lambda: nothing_left(hub), 30)
+    assert "Traceback" not in hub.text, hub.text
+
+
+def test_running_server_that_is_halted_can_be_stopped(start_hub):
     hub = start_hub(SETTINGS)
     browser = hub.browser("ada")
     browser.start_server("ada")
