@@ -200,8 +200,8 @@ def test_running_server_that_goes_wrong_can_be_stopped_and_leaves_nothing(start_
     browser = hub.browser("ada")
     browser.start_server("ada")
     if fault == "closes its port":
-        page = until(lambda: (p := browser.get("/user/ada/lab")).status_code == 503 and p)
-        assert "Traceback" not in page.text and "ada" in page.text
+        page = browser.get("/user/ada/lab")
+        assert page.status_code == 503 and "Your server appears to be down" in page.text
         assert 'id="stop"' in browser.get("/hub/home").text, "it runs, and its page says so"
     if fault == "fills its log":
         logs = [hub.state_dir / "logs" / name for name in ("ada.log", "ada.log.1")]

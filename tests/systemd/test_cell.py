@@ -10,7 +10,7 @@ import psutil
 import pytest
 from cell_tools import Cell
 from harness import Browser, merge
-from service_tools import PATIENCE_S, SETTINGS, URL, running
+from service_tools import SETTINGS, URL, running
 
 LAB = Path(os.environ.get("MINIHUB_TEST_LAB", "/nonexistent"))
 
@@ -19,11 +19,15 @@ pytestmark = pytest.mark.skipif(
     reason="needs a machine of its own, with JupyterLab: scripts/vm.py",
 )
 
+#: JupyterLab starts in two seconds, and in minutes where every instruction is emulated.
+LAB_PATIENCE_S = 900
 WITH_LAB = merge(
     SETTINGS,
     {
         "Spawner": {
             "cmd": [sys.executable, "-m", "jupyterhub.singleuser"],
+            "http_timeout": LAB_PATIENCE_S,
+            "start_timeout": LAB_PATIENCE_S,
             "cpu_limit": None,
             "mem_limit": None,
             "environment": {
@@ -44,7 +48,7 @@ def test_cell_survives_restarts_of_the_service():
         state = service.directory / "minihub-data"
         browser = Browser(URL)
         assert browser.login("ada").status_code == 302
-        cell = Cell(browser, "ada", state / "homes" / "ada", patience_s=PATIENCE_S)
+        cell = Cell(browser, "ada", state / "homes" / "ada", patience_s=LAB_PATIENCE_S)
         log = state / "logs" / "ada.log"
 
         def facts() -> set[tuple]:
