@@ -414,25 +414,42 @@ def account():
 @pytest.fixture(scope="module")
 def service():
     """A PAM service whose sessions are refused and that does not delay wrong passwords."""
-    name = f"minihub-test-{secrets.token_hex(4)}"
-    file = Path("/etc/pam.d") / name
-    file.write_text(
+    yield from made_service(
         "auth required pam_unix.so nodelay\naccount required pam_unix.so\n"
         "session required pam_deny.so\n"
     )
+
+
+@pytest.fixture(scope="module")
+def closed_service():
+    """A PAM service that lets nobody in."""
+    yield from made_service("auth required pam_deny.so\naccount required pam_permit.so\n")
+
+
+def made_service(rules):
+    """Yield the name of a PAM service with these rules."""
+    name = f"minihub-test-{secrets.token_hex(4)}"
+    file = Path("/etc/pam.d") / name
+    file.write_text(rules)
     yield name
     file.unlink()
 
 
 @pytest.mark.root
-def test_pam_service_and_encoding_check_the_systems_passwords(start_hub, account, service):
+def test_pam_service_and_encoding_check_the_systems_passwords(
+    start_hub, account, service, closed_service
+):
     name, password = account
     config = {
         "JupyterHub": {"authenticator_class": "pam"},
         "Authenticator": {"admin_users": ABSENT},
     }
-    for encoding, right in (("latin-1", True), ("utf8", False)):
-        options = {"service": service, "encoding": encoding}
+    for rules, encoding, right in (
+        (service, "latin-1", True),
+        (service, "utf8", False),
+        (closed_service, "latin-1", False),
+    ):
+        options = {"service": rules, "encoding": encoding}
         hub = start_hub(merge(config, {"PAMAuthenticator": options}))
         assert may_log_in(hub, name, password) is right
         assert not may_log_in(hub, name, "wrong")

@@ -268,7 +268,7 @@ def test_patience_of_the_stop_is_that_of_the_options(start_hub):
     not os.access(FREEZER / "cgroup.procs", os.W_OK), reason="nothing here outlives SIGKILL"
 )
 def test_kill_timeout_is_when_a_server_counts_as_one_that_cannot_be_stopped(start_hub):
-    patience = {"interrupt_timeout": 0, "term_timeout": 0, "kill_timeout": 1}
+    patience = {"interrupt_timeout": 0, "term_timeout": 0, "kill_timeout": 8}
     hub = start_hub(WITH_ADMIN | {"LocalProcessSpawner": patience})
     assert call(hub, "POST", "root-admin").status_code == 201
     pid = hub.server_process("root-admin").pid
@@ -279,8 +279,8 @@ def test_kill_timeout_is_when_a_server_counts_as_one_that_cannot_be_stopped(star
         (frozen / "freezer.state").write_text("FROZEN")
         began = time.monotonic()
         call(hub, "DELETE", "root-admin")
-        hub.wait_text("its process: Could not be stopped, not even by SIGKILL")
-        assert 1 <= time.monotonic() - began < 8
+        hub.wait_text("its process: Could not be stopped, not even by SIGKILL", 40)
+        assert time.monotonic() - began >= 8
     finally:
         (frozen / "freezer.state").write_text("THAWED")
         deadline = time.monotonic() + 10
