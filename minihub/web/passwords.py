@@ -59,7 +59,7 @@ def new_password_form(ctx: Context) -> Any:
 def new_password(ctx: Context) -> Any:
     """Set a password with a one-time code, and log in with it."""
     keeper = _keeper(ctx)
-    username = ctx.form.get("username", "").strip()[:255]
+    username = ".".join(ctx.form.get("username", "")[:255].split())
     code, password = ctx.form.get("code", "")[:64], ctx.form.get("password", "")
 
     def again(status: int, error: str, field: str = "") -> Any:

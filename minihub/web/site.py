@@ -63,6 +63,14 @@ LOG_LINES = 200
 MAX_BODY_BYTES = 10 * 1024 * 1024
 
 
+def _hint(ctx: Context, error: MinihubError) -> str:
+    """Return what helps somebody whose form was refused because their login ended meanwhile."""
+    is_form = ctx.route.access is Access.PAGE and ctx.method not in SAFE_METHODS
+    if not is_form or ctx.caller is not None or error.status != 403:
+        return ""
+    return Text("You are not logged in any more. Log in, go back to the form, and send it again.")
+
+
 class Site:
     """What all requests share."""
 
@@ -209,7 +217,7 @@ class Site:
         if ctx.path.startswith(self.api_prefix) and ctx.route.access is not Access.PAGE:
             response = ctx.json({"status": error.status, "message": message}, error.status)
         else:
-            response = self.error_page(ctx, error.status, message)
+            response = self.error_page(ctx, error.status, message, hint=_hint(ctx, error))
         for name, value in getattr(error, "headers", {}).items():
             response.set_header(name, value)
         return response

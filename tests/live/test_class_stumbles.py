@@ -6,7 +6,17 @@ import html
 import re
 
 import pytest
-from class_tools import PASSWORD, TOKEN, alert, classroom, join, make_code, shown_codes, teacher
+from class_tools import (
+    PASSWORD,
+    TOKEN,
+    alert,
+    classroom,
+    join,
+    make_code,
+    set_password,
+    shown_codes,
+    teacher,
+)
 from harness import Browser, HubProcess
 
 from minihub.classbook import CodeNotGood
@@ -65,6 +75,15 @@ def test_who_comes_back_by_the_code_is_led_to_the_login(hub):
     assert Browser(hub.url).login("nora", PASSWORD).status_code == 302
 
 
+def test_spaces_in_the_name_of_a_login_are_read_as_dots(hub, boss):
+    assert join(hub, "rosa.parks").status_code == 302
+    assert Browser(hub.url).login(" Rosa  Parks ", PASSWORD).status_code == 302
+    assert Browser(hub.url).login("Rosa Parks", "another password").status_code == 403
+    codes = shown_codes(boss.submit("/hub/class/reset/rosa.parks", {}))
+    answer = set_password(Browser(hub.url), "Rosa Parks", codes["rosa.parks"])
+    assert answer.status_code == 302, alert(answer)
+
+
 @pytest.mark.parametrize("name", ["аda", "pаul", "οtto"])  # one letter is not Latin
 def test_name_that_looks_like_anothers_is_refused(hub, name):
     page = join(hub, name)
@@ -99,6 +118,15 @@ def test_lists_as_schools_have_them(hub, boss, text, names):
 def test_list_with_half_a_name_only_says_so(hub, boss):
     page = boss.submit("/hub/class/roster", {"list": "Vorname;E-Mail\nHans;h@example.org\n"})
     assert page.status_code == 400 and "unknown column" in html.unescape(page.text)
+
+
+def test_form_of_a_login_that_ended_says_what_to_do(hub):
+    boss = teacher(hub)
+    fields = {"uses": "5", "lifetime_s": "3600", "_xsrf": boss.xsrf("/hub/class")}
+    boss.cookies.clear()
+    page = boss.post("/hub/class/codes", data=fields)
+    assert page.status_code == 403 and "You are not logged in any more." in page.text
+    assert "any more" not in boss.post("/hub/login", data=fields).text
 
 
 def test_used_up_code_is_told_from_an_expired_one(start_hub):

@@ -120,7 +120,7 @@
     field.addEventListener("change", () => {
       const name = field.value.trim().replace(/\s+/g, ".");
       note.hidden = name === field.value.trim();
-      note.querySelector("strong").textContent = name;
+      note.querySelector("strong").textContent = name.toLowerCase();
       field.value = name;
     });
   }
