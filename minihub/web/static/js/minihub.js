@@ -179,6 +179,10 @@
       if (!now || old.contains(document.activeElement) || old.dataset.was === now.innerHTML) {
         continue;
       }
+      const boxes = [...old.querySelectorAll("input[type=checkbox]")];
+      if (boxes.some((box) => box.checked !== box.defaultChecked)) {
+        continue; // somebody has chosen among these, and is about to send it
+      }
       const atEnd = old.scrollHeight - old.scrollTop - old.clientHeight < 40;
       old.dataset.was = now.innerHTML;
       old.replaceChildren(...now.childNodes);
