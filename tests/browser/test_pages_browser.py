@@ -68,6 +68,7 @@ def test_named_servers_tokens_and_errors(hub, new_person):
     ada.open("/hub/home")
     ada.sees("experiment-1")
     ada.look("page-home-named")
+    ada.picture("home")
 
     ada.page.get_by_role("link", name="Tokens").click()
     ada.look("page-token-empty")
@@ -204,6 +205,7 @@ def test_start_that_takes_long_is_watched_and_cancelled(misbehaving_hub, new_per
     expect(person.page.locator("#progress-message")).not_to_have_text("Getting ready …")
     person.page.click("#progress-details summary")
     person.look("page-spawn-pending")
+    person.picture("starting")
     person.open("/hub/home")
     person.sees("Starting")
     person.look("page-home-starting")
@@ -261,6 +263,7 @@ def test_failed_start_shows_why(misbehaving_hub, new_person):
     person.sees("Your server did not start")
     person.sees("No module named")
     person.look("page-not-started")
+    person.picture("failed")
     person.open("/hub/home")
     person.sees("Did not start")
     person.look("page-home-failed")

@@ -52,7 +52,7 @@ def test_promises_of_security_have_their_tests():
 
 
 def test_pictures_of_the_guides_are_small_used_and_there():
-    """``MINIHUB_DOCS_IMAGES=1 python3 scripts/test.py tests/browser/test_class_browser.py``"""
+    """``MINIHUB_DOCS_IMAGES=1 python3 scripts/test.py tests/browser -k "class or pages"``"""
     shown = {
         (guide.parent / name).resolve()
         for guide in (ROOT / "docs").glob("*.md")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from harness import Browser, HubProcess, until
@@ -152,6 +153,24 @@ def test_starts_beyond_the_limits_wait_in_line(hub, limit):
     assert not hub.server_pid("fourth")
     hub.api("users/third/server", token, "DELETE")
     until(lambda: hub.server_pid("fourth"))
+
+
+def test_time_in_line_is_none_of_the_starts_own(hub):
+    """``start_timeout`` runs from the start of the process, however long that waited."""
+    hub = hub({
+        "JupyterHub": {"active_server_limit": 1, "queue_spawns": True},
+        "Spawner": {"start_timeout": 5, "http_timeout": 30},
+    })  # fmt: skip
+    first, second = hub.browser("first"), hub.browser("second")
+    first.start_server("first")
+    began = time.monotonic()
+    assert second.get("/hub/spawn/second").status_code == 302
+    while time.monotonic() - began < 6:
+        assert "at place 1." in second.get("/hub/spawn-pending/second").text
+        time.sleep(0.5)
+    first.submit("/hub/stop/first", {}, "/hub/home")
+    second.wait_server("second")
+    assert "timeout" not in hub.text
 
 
 # -- the account -----------------------------------------------------------------------------
