@@ -100,6 +100,10 @@ def hub_info(options: JupyterHub, state_dir: Path, hub_port: int) -> HubInfo:
     port = options.hub_connect_port or hub_port
     proto = urlsplit(options.hub_connect_url).scheme or "http"
     hook = options.subdomain_hook
+    local = ""
+    if options.hub_ip in ALL_ADDRESSES:  # the machine's own name may mean nothing to itself
+        loopback = "[::1]" if options.hub_ip == "::" else "127.0.0.1"
+        local = f"http://{loopback}:{hub_port}{options.base_url}hub/api"
     return HubInfo(
         base_url=options.base_url,
         api_url=f"{proto}://{in_url(connect_ip)}:{port}{options.base_url}hub/api",
@@ -109,5 +113,6 @@ def hub_info(options: JupyterHub, state_dir: Path, hub_port: int) -> HubInfo:
         admin_access=options.admin_access,
         cookie_host_prefix_enabled=options.cookie_host_prefix_enabled,
         cookie_options=options.tornado_settings.get("cookie_options", {}),
+        local_api_url=local,
         subdomain_hook=hook if callable(hook) else subdomains.HOOKS[hook],
     )

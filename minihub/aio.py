@@ -18,7 +18,7 @@ import functools
 import inspect
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import clock
@@ -191,6 +191,25 @@ def either(fn: F) -> F:
         return asyncio.to_thread(fn, *args, **kwargs)
 
     return wrapper  # type: ignore[return-value]
+
+
+class Both:
+    """What a generator yields, for ``for`` and for ``async for``: a subclass may be written
+    either way."""
+
+    def __init__(self, generator: Generator[Any, None, None]) -> None:
+        self._generator = generator
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._generator
+
+    def __aiter__(self) -> Both:
+        return self
+
+    async def __anext__(self) -> Any:
+        for item in self._generator:
+            return item
+        raise StopAsyncIteration
 
 
 def close() -> None:

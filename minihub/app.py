@@ -17,11 +17,14 @@ import os
 import queue
 import signal
 import socket
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from traitlets import TraitError
 
 from . import (
     __version__,
@@ -56,7 +59,7 @@ from .authstate import AuthStates
 from .caretaker import Caretaker
 from .config import Loaded
 from .crypto import CryptKeeper
-from .errors import AlreadyRunning, ConfigError
+from .errors import AlreadyRunning, ConfigError, MinihubError
 from .gauges import Gauges
 from .hub import Hub
 from .hubculler import Culler
@@ -187,7 +190,8 @@ def _start(
         addresses.hub_info(options, state_dir, hub_port), own_files=own_files(options)
     )
 
-    proxy = options.proxy_class(config=loaded.config)
+    with _code_of("proxy_class", options.proxy_class):
+        proxy = options.proxy_class(config=loaded.config)
     proxy.place = ProxyPlace(
         ip=options.ip,
         port=options.port,
@@ -214,12 +218,14 @@ def _start(
     hub, accounts, authenticator = build_hub(options, loaded, info, proxy)
     stack.callback(hub.store.close)
     stack.callback(aio.close)
-    nobody = _nobodys_spawner(hub)
+    with _code_of("spawner_class", options.spawner_class):
+        nobody = _nobodys_spawner(hub)
     if isinstance(nobody, SimpleLocalProcessSpawner) and not nobody.can_start:
         raise ConfigError(NO_SANDBOX)
     if options.reset_db:
         hub.reset()
-    _load_users(accounts, authenticator)
+    with _code_of("authenticator_class", options.authenticator_class):
+        _load_users(accounts, authenticator)
     people = People(hub)
     people.load_groups(options.load_groups)
     hub.services.load(people.load_token_owners(options.api_tokens))
@@ -230,7 +236,8 @@ def _start(
     http = HTTPServer(_web(options, hub, accounts, cleanup, parts), listener)
     http.start()
     stack.callback(http.stop)
-    proxy_started.result()
+    with _code_of("proxy_class", options.proxy_class):
+        proxy_started.result()
     proxy.on_restart = hub.check_routes
     hub.on_give_up = cleanup.give_up
     stack.enter_context(launchpad.kept())
@@ -275,7 +282,8 @@ def build_hub(
         require_pkce=options.oauth_require_pkce,
     )
     services = ServiceRunner(options=options, info=info, accounts=accounts, oauth=oauth)
-    authenticator = options.authenticator_class(config=loaded.config)
+    with _code_of("authenticator_class", options.authenticator_class):
+        authenticator = options.authenticator_class(config=loaded.config)
     authenticator.use_accounts(accounts)
     hub = Hub(
         options=options,
@@ -347,6 +355,27 @@ def _web(
     return site.application(tables.ALL)
 
 
+@contextmanager
+def _code_of(option: str, cls: type) -> Iterator[None]:
+    """Name the class of the configuration, and the line, whose own code fails at the start.
+
+    Raises ConfigError; what is ours comes out as it is.
+    """
+    try:
+        yield
+    except (MinihubError, TraitError, OSError):
+        raise
+    except Exception as error:
+        if cls.__module__.partition(".")[0] == __package__:
+            raise
+        log.debug("%s", cls.__name__, exc_info=True)
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError(
+            f"JupyterHub.{option}: {cls.__name__} failed: {type(error).__name__}: {error} "
+            f"({line.filename}:{line.lineno})"
+        ) from error
+
+
 # -- people --------------------------------------------------------------------------------
 
 
@@ -410,15 +439,22 @@ def _bind(ip: str, port: int, option: str) -> Iterator[socket.socket]:
             listener.bind((host, port))
             listener.listen(1024)
         except OSError as error:
+            where = ip or "all addresses"
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise ConfigError(
+                    f"{option.replace('port', 'ip')}: {where} is no address of this machine: "
+                    f"{error.strerror}"
+                ) from error
+            if error.errno != errno.EADDRINUSE:
+                raise AlreadyRunning(
+                    f"{option}: cannot listen on {where} port {port}: {error.strerror}"
+                ) from error
             holder = machine.port_holder(port)
             who = f" by {holder}" if holder else ""
             other = ports.other_port(host, port) or "…"
             raise AlreadyRunning(
-                f"{option}: port {port} on {ip or 'all addresses'} is in use{who}. "
+                f"{option}: port {port} on {where} is in use{who}. "
                 f"Stop that program, or choose another port: --{option}={other}"
-                if error.errno == errno.EADDRINUSE
-                else f"{option}: cannot listen on {ip or 'all addresses'} port {port}: "
-                f"{error.strerror}"
             ) from error
         yield listener
 
@@ -492,7 +528,7 @@ def _stop_proxy(proxy: Any, cleanup: Cleanup) -> None:
 
 def _nobodys_spawner(hub: Hub) -> Any:
     """Return a spawner that starts nothing, to see what all have in common."""
-    return hub.spawner_class(user=UserInfo("nobody"), hub=hub.info, config=hub.config)
+    return hub.new_spawner(UserInfo("nobody"))
 
 
 def _server_program(hub: Hub) -> Iterator[str]:

@@ -86,9 +86,7 @@ class Caretaker:
 
     def home_of(self, user: User) -> Path | None:
         """Return the user's home if the hub made it and it is there."""
-        spawner = self._hub.spawner_class(
-            user=self._hub.user_info(user), hub=self._hub.info, config=self._hub.config
-        )
+        spawner = self._hub.new_spawner(self._hub.user_info(user))
         if not isinstance(spawner, SimpleLocalProcessSpawner):
             return None
         home = Path(spawner.home_dir)

@@ -23,7 +23,7 @@ from traitlets import TraitError
 from traitlets.config import Config, Configurable
 from traitlets.config.loader import LazyConfigValue
 
-from minihub import config_python, config_yaml, options, standins
+from minihub import config_python, config_yaml, options, standins, upstream
 from minihub.config_check import WRONG, Check
 from minihub.config_urls import with_parts
 from minihub.config_values import Entry
@@ -152,6 +152,7 @@ def _load(
         merged.set("JupyterHub", "config_file", label, "found in the working directory")
     if goes_on or not found:
         _apply_rules(merged, found, told)
+    told += _uncalled(check.in_use, path, label)
     return Loaded(merged.config, merged.origins, told, path, tuple(check.known()))
 
 
@@ -244,6 +245,17 @@ def _renamed(entry: Entry, told: list[str]) -> Entry:
         return entry
     told.append(f"{entry.where}  JupyterHubApp is the old name of JupyterHub; use JupyterHub")
     return replace(entry, section="JupyterHub")
+
+
+def _uncalled(classes: Iterable[type], path: Path | None, label: str) -> Iterable[str]:
+    """Yield a line for each method of a class in use that only JupyterHub would call."""
+    for cls in classes:
+        for owner, name, why in upstream.uncalled_methods(cls):
+            code = getattr(vars(owner)[name], "__code__", None)
+            place = owner.__module__
+            if code is not None and path is not None and code.co_filename == str(path.absolute()):
+                place = f"{label}:{code.co_firstlineno}"
+            yield f"{place}  {owner.__name__}.{name}: this hub never calls it: {why}"
 
 
 # -- merging ---------------------------------------------------------------------------------

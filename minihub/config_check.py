@@ -160,7 +160,7 @@ class Check:
                 continue
             value = _from_texts(trait, entry.value) if entry.texts else entry.value
             try:
-                blank._trait_values[trait.name] = trait.validate(blank, value)
+                blank._trait_values[trait.name] = _validated(trait, blank, value)
             except Exception:  # told when the entry itself is judged
                 continue
 
@@ -296,6 +296,15 @@ def _calls(lazy: LazyConfigValue) -> str:
     return ", ".join(names.get(key, "update() or add()") for key in lazy.to_dict())
 
 
+def _validated(trait: TraitType, obj: HasTraits, value: Any) -> Any:
+    """Return the value that an option takes for this one; a type that takes anything judges none.
+
+    Raises TraitError, or whatever a foreign type raises.
+    """
+    validate = getattr(trait, "validate", None)
+    return value if validate is None else validate(obj, value)
+
+
 def _problem_with(trait: TraitType, obj: HasTraits, value: Any, entry: Entry) -> str:
     """Return what is wrong with ``value``, or an empty text."""
     shown = show(entry.name, value)
@@ -306,7 +315,7 @@ def _problem_with(trait: TraitType, obj: HasTraits, value: Any, entry: Entry) ->
     is_number = isinstance(trait, (Integer, Float)) and not isinstance(trait, Bool)
     if not (is_number and isinstance(value, bool)):
         try:
-            checked = value if value is None else trait.validate(obj, value)
+            checked = value if value is None else _validated(trait, obj, value)
         except Exception as error:  # foreign types may raise anything, not TraitError alone
             if isinstance(trait, ClassName):
                 return f"{error}{_nearest_class(trait, value)}"
@@ -343,7 +352,7 @@ def _wrong_part(trait: TraitType, obj: HasTraits, value: Any, name: str) -> str:
 
 
 def _nearest_class(trait: ClassName, value: Any) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or upstream.why_not_class_name(value):
         return ""
     dotted = "." in value
     near = nearest(value, (name for name in trait.names if ("." in name) == dotted))

@@ -33,7 +33,7 @@ def load(configured: bytes, path: str, *, create: bool = True) -> bytes:
     is readable by others, a symbolic link, or does not hold a secret.
     """
     if configured:
-        if len(configured) != SECRET_BYTES:
+        if create and len(configured) != SECRET_BYTES:
             log.warning("JupyterHub.cookie_secret has %d bytes; it should have 32", len(configured))
         return configured
     from_env = os.environ.get("JPY_COOKIE_SECRET")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,6 +41,8 @@ class HubInfo:
     admin_access: bool = False
     cookie_options: Mapping[str, Any] = field(default_factory=dict)
     cookie_host_prefix_enabled: bool = False
+    #: The API as programs on the hub's own machine reach it best, where it listens everywhere.
+    local_api_url: str = ""
     #: Names the hosts of users and services below :attr:`public_host`.
     subdomain_hook: subdomains.Hook = subdomains.idna
 
@@ -56,7 +59,11 @@ class HubInfo:
         if not self.public_host:
             return ""
         parts = urlsplit(self.public_host)
-        host = self.subdomain_hook(name, self.domain, kind)
+        try:
+            host = self.subdomain_hook(name, self.domain, kind)
+        except Exception as error:  # it may be a function of the configuration
+            why = f"{type(error).__name__}: {error}"
+            raise MinihubError(f"JupyterHub.subdomain_hook: failed for {name!r}: {why}") from error
         if not isinstance(host, str) or not _HOST_NAME.fullmatch(host):
             raise MinihubError(f"JupyterHub.subdomain_hook: no host name for {name!r}: {host!r}")
         return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
@@ -70,12 +77,15 @@ class HubInfo:
         """Path of the hub's own pages, ``BASEhub/``."""
         return self.base_url + "hub/"
 
+    @cached_property
+    def public_origin(self) -> str:
+        """``scheme://host[:port]`` at which people reach the site where that is known, else ""."""
+        parts = urlsplit(self.public_url)
+        return f"{parts.scheme}://{parts.netloc}" if self.public_url else ""
+
     def public(self, path: str, host: str = "") -> str:
         """Return the full public URL of a path, or "" when that is not configured."""
-        if not self.public_url:
-            return ""
-        parts = urlsplit(self.public_url)
-        return (host or f"{parts.scheme}://{parts.netloc}") + path
+        return (host or self.public_origin) + path if self.public_url else ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,16 @@ class UserInfo:
     def server_url(self, server_name: str = "") -> str:
         """Return the path of one server, ``BASEuser/NAME/[SERVER/]``, without the host."""
         return self.prefix + (urls.escape_name(server_name) + "/" if server_name else "")
+
+    @property
+    def spawner(self) -> Any:
+        """The spawner of the default server, where there is one."""
+        return self.spawners.get("")
+
+    @property
+    def server(self) -> Any:
+        """Where the default server listens, as its spawner knows it; None without a spawner."""
+        return self.spawner and self.spawner.server
 
     @aio.either
     def get_auth_state(self) -> dict[str, Any] | None:

@@ -285,7 +285,7 @@ class Hub:
         self, server: Server, user: User, user_options: dict[str, Any] | None, handler: Any
     ) -> None:
         person = self.user_info(user)
-        spawner = self._new_spawner(person, server.name)
+        spawner = self.new_spawner(person, server.name)
         spawner.handler = handler
         server.spawner = spawner
         spawner.still_wanted = partial(self._go_on, server)
@@ -326,8 +326,13 @@ class Hub:
         if server.cancelled.is_set() or self._stopping.is_set():
             raise Cancelled(Text("the start was cancelled"))
 
-    def _new_spawner(self, person: UserInfo, name: str) -> Spawner:
-        return self.spawner_class(user=person, server_name=name, hub=self.info, config=self.config)
+    def new_spawner(self, person: UserInfo, name: str = "") -> Spawner:
+        """Return a spawner of the configured class for a user's server; it has started nothing."""
+        spawner = self.spawner_class(
+            user=person, server_name=name, hub=self.info, config=self.config
+        )
+        spawner.authenticator = self.authenticator
+        return spawner
 
     def _start_failed(self, server: Server, error: SpawnError, took_s: float) -> None:
         cancelled = isinstance(error, Cancelled)
@@ -554,7 +559,7 @@ class Hub:
     def _left_running(self) -> Iterator[Server]:
         """Yield the servers that ran when the last hub ended, each with its spawner."""
         for server, user, state in self.rows.left_running():
-            server.spawner = self._new_spawner(self.user_info(user), server.name)
+            server.spawner = self.new_spawner(self.user_info(user), server.name)
             try:
                 deadline.in_time("load_state", server.spawner, server.spawner.load_state, state)
             except Exception:  # a spawner may be anybody's; what it says of the server, counts

@@ -583,4 +583,6 @@ def _path_with(command: str, path: str) -> str:
 def how_to_install(command: str) -> str:
     if os.path.basename(command) in INSTALLED_PROGRAMS:
         return Text("Install it: %(line)s", line=INSTALL_LINE)
-    return Text("Install it, or name another program in Spawner.cmd.")
+    return startwords.one_text(command) or Text(
+        "Install it, or name another program in Spawner.cmd."
+    )

@@ -125,6 +125,8 @@ def setup(options: Any, stream: TextIO | None = None) -> logging.Logger:
     for handler in handlers:
         if type(handler).handleError is logging.Handler.handleError:
             handler.handleError = _Complaint(handler, stream)  # type: ignore[method-assign]
+        if not isinstance(handler.emit, _Guarded):
+            handler.emit = _Guarded(handler)  # type: ignore[method-assign]
         root.addHandler(handler)
     _handlers.extend(handlers)
     log.setLevel(level)
@@ -157,6 +159,20 @@ class _PrivateFile(logging.handlers.WatchedFileHandler):
             return os.open(path, flags, 0o600)
 
         return open(self.baseFilename, self.mode, encoding=self.encoding, opener=opener)
+
+
+class _Guarded:
+    """A handler's ``emit`` that does not fail the work that is logged, whatever it raises."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        self._handler = handler
+        self._emit = handler.emit
+
+    def __call__(self, record: logging.LogRecord) -> None:
+        try:
+            self._emit(record)
+        except Exception:  # a handler may be anybody's
+            self._handler.handleError(record)
 
 
 class _Complaint:

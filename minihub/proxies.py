@@ -24,9 +24,9 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from traitlets import Bool, CaselessStrEnum, Dict, Int, TraitError, Unicode, default, validate
-from traitlets.config import Configurable
+from traitlets.config import LoggingConfigurable
 
-from . import clock, orphans, process, proxyfacts, startwords, tokens
+from . import aio, clock, orphans, process, proxyfacts, startwords, tokens
 from .addresses import ALL_ADDRESSES, in_url
 from .errors import ConfigError, ProxyError
 from .options_later import split_url
@@ -66,7 +66,7 @@ class ProxyPlace:
     statsd: tuple[str, int, str] = ("", 0, "")
 
 
-class Proxy(Configurable):
+class Proxy(LoggingConfigurable):
     """Base of all proxies; subclasses may write their methods plain or ``async``."""
 
     #: Whether the hub's own route, which it adds last, is the one for all that is no other's.
@@ -91,6 +91,10 @@ class Proxy(Configurable):
     #: The public port in use; differs from the one asked for when that was 0.
     public_port: int = 0
 
+    @default("log")
+    def _default_log(self) -> logging.Logger:
+        return log
+
     @validate("extra_routes")
     def _routespecs(self, proposal: dict) -> dict[str, str]:
         for spec, target in proposal["value"].items():
@@ -114,14 +118,17 @@ class Proxy(Configurable):
     def disconnect(self) -> None:
         """Let go of the proxy, which goes on without the hub."""
 
+    @aio.either
     def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
         """Send what begins with ``routespec`` to ``target`` (``http://host:port``)."""
         raise ProxyError(f"{type(self).__name__} defines no add_route")
 
+    @aio.either
     def delete_route(self, routespec: str) -> None:
         """Forget a route; one that is not there is no error."""
         raise ProxyError(f"{type(self).__name__} defines no delete_route")
 
+    @aio.either
     def get_all_routes(self) -> dict[str, dict[str, Any]]:
         """Return ``{routespec: {"routespec", "target", "data"}}`` of this hub's routes.
 
@@ -296,6 +303,7 @@ class ConfigurableHTTPProxy(Proxy):
             *map(str, astuple(self.place)),
         ]
 
+    @aio.either
     def start(self) -> None:
         if not self.should_start:
             self.public_port = self.place.port
@@ -542,15 +550,18 @@ class ConfigurableHTTPProxy(Proxy):
         path = path if path == "/" else path.rstrip("/")
         return f"/api/{resource}" + quote(unquote(path), safe="@/~")
 
+    @aio.either
     def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
         body = dict(data) | {"target": target, "jupyterhub": True}
         self._client.request("POST", self._api_path(routespec), body)
         if routespec == "/":
             self.is_open = True
 
+    @aio.either
     def delete_route(self, routespec: str) -> None:
         self._client.request("DELETE", self._api_path(routespec))
 
+    @aio.either
     def get_all_routes(self) -> dict[str, dict[str, Any]]:
         routes = {}
         for path, facts in (self._client.request("GET", "/api/routes") or {}).items():

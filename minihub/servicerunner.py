@@ -84,7 +84,9 @@ class Runner:
             try:
                 self._process = self._launch()
             except (MinihubError, OSError, KeyError) as error:
-                log.error("Service %s cannot be started: %s", self.spec.name, error)
+                hint = getattr(error, "hint", "")
+                told = f"{error} {hint}".rstrip()
+                log.error("Service %s cannot be started: %s", self.spec.name, told)
             else:
                 log.info("Service %s: pid %d", self.spec.name, self._process.identity.pid)
                 if self.spec.url:
@@ -95,7 +97,12 @@ class Runner:
                     self._end(self._process)
                     return
                 code = self._process.poll()
-                log.error("Service %s has ended (exit code %s)", self.spec.name, code)
+                log.error(
+                    "Service %s has ended (exit code %s); its log: %s",
+                    self.spec.name,
+                    code,
+                    self._log_path,
+                )
             pause = FIRST_PAUSE_S if clock.monotonic() - began > YOUNG_S else pause
             self._stopping.wait(pause)
             pause = min(pause * 2, LAST_PAUSE_S)
@@ -119,7 +126,7 @@ class Runner:
         log.info("Service %s answers at %s", self.spec.name, self.spec.url)
 
     def _launch(self) -> process.Process:
-        path = self._hub.state_dir / "logs" / f"service-{self._file_name}.log"
+        path = self._log_path
         process.rotate(path, LOG_MAX_BYTES)
         started = process.start(
             list(self.spec.command),
@@ -141,6 +148,10 @@ class Runner:
     @property
     def _file_name(self) -> str:
         return file_name(self.spec.name)
+
+    @property
+    def _log_path(self) -> Path:
+        return self._hub.state_dir / "logs" / f"service-{self._file_name}.log"
 
     @property
     def _note(self) -> Path:

@@ -131,7 +131,7 @@ class ServiceSpec:
             "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES": json.dumps(
                 list(self.oauth_client_allowed_scopes)
             ),
-            "JUPYTERHUB_API_URL": hub.api_url,
+            "JUPYTERHUB_API_URL": hub.local_api_url or hub.api_url,
             "JUPYTERHUB_ACTIVITY_URL": "",
             "JUPYTERHUB_BASE_URL": hub.base_url,
             "JUPYTERHUB_USER": self.user,
@@ -180,7 +180,12 @@ def _is_redirect(value: Any) -> bool:
 
 def _is_environment(value: Any) -> bool:
     return isinstance(value, Mapping) and all(
-        isinstance(name, str) and name and "=" not in name for name in value
+        isinstance(name, str)
+        and name
+        and "=" not in name
+        and isinstance(one, (str, int, float))
+        and not isinstance(one, bool)
+        for name, one in value.items()
     )
 
 
@@ -196,7 +201,7 @@ _KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "api_token": ("a text", lambda v: isinstance(v, str)),
     "command": ("a list of texts, or a text", lambda v: isinstance(v, str) or _is_texts(v)),
     "cwd": ("a directory", lambda v: isinstance(v, (str, os.PathLike))),
-    "environment": ("names, without =, and values", _is_environment),
+    "environment": ("names, without =, and for each a text or a number", _is_environment),
     "user": ("a system user's name", lambda v: isinstance(v, str)),
     "oauth_client_id": ("a text", lambda v: isinstance(v, str)),
     "oauth_redirect_uri": ("a path, or an http:// or https:// URL, without fragment", _is_redirect),

@@ -39,7 +39,7 @@ from traitlets import (
 )
 from traitlets.config import LoggingConfigurable
 
-from . import aio, clock, deadline, profiles, readiness, serverenv, startwords
+from . import aio, clock, deadline, profiles, readiness, serverenv, spawnernames, startwords
 from .errors import ExitedEarly, MinihubError, SpawnError, SpawnTimeout, words_of
 from .hookinfo import GroupInfo, HubInfo, UserInfo
 from .overrides import (
@@ -70,9 +70,11 @@ _STEP_S = 0.25
 #: How often a spawner that can only be polled is polled while its server starts.
 _POLL_STEP_S = 2.0
 LOG_TAIL_LINES = 20
+#: Values in an old spelling that were told in the log.
+_told_old: set[str] = set()
 
 
-class Spawner(LoggingConfigurable):
+class Spawner(spawnernames.JupyterHubNames, LoggingConfigurable):
     """Base of all spawners; subclasses may write their methods plain or ``async``.
 
     The hub sets ``api_token``, ``oauth_client_id``, ``oauth_access_scopes``, ``user_options`` and
@@ -283,7 +285,8 @@ class Spawner(LoggingConfigurable):
         value = proposal["value"]
         if type(self).template_namespace is Spawner.template_namespace:
             serverenv.check_template(value, ("username", "base_url"))
-        if "%U" in value:
+        if "%U" in value and self.config and value not in _told_old:
+            _told_old.add(value)  # once, though every server has a spawner
             self.log.warning(
                 "Spawner.%s: %%U is an old spelling; write {username}", proposal["trait"].name
             )
@@ -322,11 +325,6 @@ class Spawner(LoggingConfigurable):
         return lambda query: self.options_from_form(query)
 
     # -- names and addresses ---------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """The server's name, "" for the default server."""
-        return self.server_name
 
     @property
     def server_url(self) -> str:
@@ -485,12 +483,13 @@ class Spawner(LoggingConfigurable):
 
     def progress(self) -> Any:
         """Yield progress events of a start: ``{progress: 0–100, message: str}``; may be async."""
-        yield {"progress": 50, "message": Text("Spawning server...")}
+        event = {"progress": 50, "message": Text("Spawning server...")}
+        return aio.Both(one for one in (event,))
 
     def progress_events(self) -> Iterator[dict[str, Any]]:
         """Yield what :meth:`progress` yields, be it a plain or an async generator."""
         events = self.progress()
-        if not hasattr(events, "__anext__"):
+        if hasattr(events, "__iter__"):
             yield from events
             return
         try:

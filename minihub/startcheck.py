@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from . import cookiesecret, roles, scopes, services
+from . import cookiesecret, dburl, roles, scopes, services
 from .errors import ConfigError
 from .options import JupyterHub
 
@@ -71,6 +71,9 @@ def _check_directories(options: JupyterHub) -> None:
         place = os.path.dirname(os.path.abspath(getattr(options, name)))
         if getattr(options, name) and not os.path.isdir(place):
             problems.append(f"JupyterHub.{name}: there is no directory {place}")
+    database = dburl.parse(options.db_url).path
+    if database is not None and not os.path.isdir(database.absolute().parent):
+        problems.append(f"JupyterHub.db_url: there is no directory {database.absolute().parent}")
     state_dir = os.path.abspath(options.state_dir)
     if os.path.exists(state_dir) and not os.path.isdir(state_dir):
         problems.append(f"JupyterHub.state_dir: {state_dir} is no directory")

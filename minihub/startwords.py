@@ -9,6 +9,7 @@ Threads: any.
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -110,20 +111,32 @@ def unstoppable(names: str) -> Text:
     return Text("Could not be stopped, not even by SIGKILL: %(names)s.", names=names)
 
 
+def one_text(program: str) -> str:
+    """Return what to do about a program that is a whole command line, or ""."""
+    words = program.split()
+    if len(words) < 2:
+        return ""
+    return Text("A command with arguments is a list of words: %(words)s", words=json.dumps(words))
+
+
 def launch_error(answer: Mapping[str, Any], user: str, env: Mapping[str, str]) -> SpawnError:
     """Put a launcher's failure into words."""
     path = os.fsdecode(answer["path"].encode("latin-1"))
     step, why = answer["step"], answer["text"]
     if step == "execute" and answer["errno"] == errno.ENOENT:
+        hint = one_text(path)
         if "/" in path:
-            return CommandNotFound(Text("The program %(path)s was not found.", path=path))
+            return CommandNotFound(
+                Text("The program %(path)s was not found.", path=path), hint=hint
+            )
         searched = env.get("PATH", os.defpath)
         return CommandNotFound(
             Text(
                 "The program %(path)s was not found in any directory of PATH (%(searched)s).",
                 path=path,
                 searched=searched,
-            )
+            ),
+            hint=hint,
         )
     facts = {
         "path": path,

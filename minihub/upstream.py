@@ -1,12 +1,14 @@
-"""Options that JupyterHub has: those among them that we do not have are refused with a reason.
+"""What JupyterHub has and we have not: options, methods, packages of classes; each with a reason.
 
-Rules of this file: data only. A name may stand here although we declare the option by now; the
-declaration wins.
+Rules of this file: data, and look-ups in it. A name may stand here although we declare the option
+by now; the declaration wins.
 
 Sources: the option reference of JupyterHub 6.1.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 _NO_INTERNAL_TLS = "connections between hub, proxy and servers on one machine are not encrypted"
 _NO_TORNADO = "the hub does not run on tornado, so it cannot host tornado handlers"
@@ -79,6 +81,56 @@ def why_not(section: str, option: str) -> str:
     if option in _NAMES.get(section, "").split():
         return "an option of JupyterHub that minihub does not have"
     return ""
+
+
+#: Methods that JupyterHub calls and this hub does not, by the base class they belong to, and what
+#: does their work here.
+_METHODS = {
+    "Authenticator": {
+        "get_handlers": _NO_TORNADO,
+        "load_managed_roles": "the roles are those that authenticate() returns",
+        "run_post_auth_hook": "use Authenticator.post_auth_hook, or get_authenticated_user()",
+    },
+    "Spawner": {
+        "create_certs": _NO_INTERNAL_TLS,
+        "get_url": "the URL is what start() returns",
+        "move_certs": _NO_INTERNAL_TLS,
+        "run_auth_state_hook": "use Spawner.auth_state_hook",
+        "run_post_stop_hook": "use Spawner.post_stop_hook",
+        "run_pre_spawn_hook": "use Spawner.pre_spawn_hook",
+    },
+    "LocalProcessSpawner": {
+        "make_preexec_fn": "use LocalProcessSpawner.popen_kwargs, or shell_cmd",
+    },
+    "Proxy": dict.fromkeys(
+        """
+        add_all_services add_all_users add_hub_route add_service add_user check_routes
+        delete_service delete_user restore_routes
+        """.split(),
+        "the hub itself decides on routes, and calls add_route() and delete_route()",
+    ),
+    "ConfigurableHTTPProxy": {
+        "api_request": "override add_route(), delete_route() and get_all_routes()",
+        "check_running": "use ConfigurableHTTPProxy.check_running_interval",
+    },
+}
+
+
+def uncalled_methods(cls: type) -> Iterator[tuple[type, str, str]]:
+    """Yield ``(class, method, why)`` for what a class of others defines and this hub never calls.
+
+    JupyterHub would; who wrote it waits for that.
+    """
+    table = {
+        name: why
+        for base in cls.__mro__
+        if base.__module__.partition(".")[0] == "minihub"
+        for name, why in _METHODS.get(base.__name__, {}).items()
+    }
+    for base in cls.__mro__:
+        if base.__module__.partition(".")[0] != "minihub":
+            for name in sorted(set(vars(base)) & set(table)):
+                yield base, name, table[name]
 
 
 #: Packages of classes for JupyterHub, and the short names by which it finds their classes.

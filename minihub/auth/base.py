@@ -1,10 +1,10 @@
 """Who may log in: the authenticator every other one derives from.
 
-Rules of this file: :meth:`Authenticator.get_authenticated_user` is the only way in. It runs the
-steps in one order (authenticate, normalise, validate, blocked, allowed, admin, hook), and every
-refusal leaves it as an :class:`~minihub.errors.AuthError`. Nobody is let in unless a rule allows
-it. Subclasses override single steps, as plain methods or as coroutines. Every foreign text in a
-log line goes through :func:`~minihub.auth.names.shown`.
+Rules of this file: :meth:`Authenticator.log_in` is the only way in. It runs the steps in one order
+(authenticate, normalise, validate, blocked, allowed, admin, hook), and every refusal leaves it as
+an :class:`~minihub.errors.AuthError`. Nobody is let in unless a rule allows it. Subclasses override
+single steps, as plain methods or as coroutines. Every foreign text in a log line goes through
+:func:`~minihub.auth.names.shown`.
 
 Threads: any number of logins at once; an authenticator keeps no state between them but caches.
 """
@@ -227,7 +227,7 @@ class Authenticator(LoggingConfigurable):
 
     # -- the way in --------------------------------------------------------------------------
 
-    def get_authenticated_user(self, handler: Any, data: dict[str, Any] | None) -> AuthResult:
+    def log_in(self, handler: Any, data: dict[str, Any] | None) -> AuthResult:
         """Return who logs in with the form fields ``data`` (None where no form was sent).
 
         ``handler`` is the request as authenticators see it (``handler.request.remote_ip``), or
@@ -235,6 +235,21 @@ class Authenticator(LoggingConfigurable):
 
         Raises InvalidLogin, NotAllowed or LoginUnavailable; whatever else a subclass raises comes
         out as it is. Raises TypeError when a subclass returns nonsense.
+        """
+        model = self._step(self.get_authenticated_user, handler, data)
+        if model is None:
+            raise InvalidLogin
+        model = as_model(model, type(self).__name__)
+        if type(self).get_authenticated_user is not Authenticator.get_authenticated_user:
+            self._check_name(model, origin_of(handler))  # whatever a subclass makes of it
+        return self._as_result(model)
+
+    @aio.either
+    def get_authenticated_user(self, handler: Any, data: dict[str, Any] | None) -> Any:
+        """Return the model of who logs in, every step done; raises as :meth:`log_in`.
+
+        A subclass may do more before or after all steps, as a plain method or as a coroutine; what
+        it returns is taken as it is, None for nobody.
         """
         origin = origin_of(handler)
         if isinstance(data, dict) and _is_hostile(data):
@@ -265,8 +280,9 @@ class Authenticator(LoggingConfigurable):
             model["admin"] = self._step(self.is_admin, handler, model)
         if self.post_auth_hook is not None:
             model = self._run_hook(handler, model, origin)
-        return self._as_result(model)
+        return model
 
+    @aio.either
     def authenticate(self, handler: Any, data: Any) -> Any:
         """Return the name that belongs to the form fields, or None if the login is wrong.
 
@@ -275,6 +291,7 @@ class Authenticator(LoggingConfigurable):
         """
         return None
 
+    @aio.either
     def refresh_user(self, user: Any, handler: Any = None) -> Any:
         """Return True if a login still holds, False if ``user`` must log in again.
 

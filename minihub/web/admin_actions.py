@@ -20,7 +20,7 @@ from ..texts import Text
 from .admin_page import admin_path, find_person, user_page
 from .api_users import may_make_admins
 from .context import Context
-from .pages import find_server, hub_path
+from .pages import find_server, hub_path, options_form
 from .routing import Access, Routes
 
 routes = Routes()
@@ -57,11 +57,8 @@ def _page_paths(verb: str) -> tuple[str, str]:
 def start(ctx: Context, user_name: str, server_name: str = "") -> Any:
     """Start a server with the options of its last start; a form of its own comes first."""
     user, server = _server(ctx, user_name, server_name, "start:servers")
-    spawner = ctx.site.hub.spawner_class(
-        user=ctx.site.hub.user_info(user), server_name=server_name,
-        hub=ctx.site.hub.info, config=ctx.site.hub.config,
-    )  # fmt: skip
-    if spawner.get_options_form() and not server.active:
+    spawner = ctx.site.hub.new_spawner(ctx.site.hub.user_info(user), server_name)
+    if options_form(spawner) and not server.active:
         return ctx.redirect(hub_path(ctx, "spawn", user_name, server_name), 303)
     ctx.check_before_start(user)
     ctx.site.hub.start_server(user, server_name)

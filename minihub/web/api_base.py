@@ -210,6 +210,7 @@ class UserModels:
             user_options=server.user_options,
             progress_url=self.progress_url(user, name),
             state=state,
+            origin=self.hub.info.public_origin,
         )
 
     def stopped_server(
@@ -235,6 +236,7 @@ class UserModels:
             user_options=row.user_options if row else {},
             progress_url=self.progress_url(user, name),
             state=((row.state if row else None) or {}) if may_see_state else None,
+            origin=self.hub.info.public_origin,
         )
 
     def progress_url(self, user_name: str, server_name: str) -> str:

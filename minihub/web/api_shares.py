@@ -69,6 +69,7 @@ def _server_model(ctx: Context, row: ServerRow) -> dict[str, Any]:
         name=row.name,
         url=ctx.site.hub.server_url(owner.name, row.name),
         ready=ctx.site.hub.server(owner, row.name).ready,
+        origin=ctx.site.hub.info.public_origin,
     )
 
 
@@ -437,6 +438,8 @@ def make_code(ctx: Context, name: str, server_name: str = "") -> Any:
         )
     accept_url = f"{ctx.site.hub_prefix}accept-share?{urlencode({'code': code})}"
     shown = {"code": code, "accept_url": accept_url, "full_accept_url": None}
+    if ctx.site.hub.info.public_origin:
+        shown["full_accept_url"] = ctx.site.hub.info.public_origin + accept_url
     return ctx.json(_code_model(ctx, made) | shown)
 
 

@@ -264,7 +264,7 @@ def _by_password(ctx: Context, data: Any) -> Caller:
         raise refused
     try:
         with ctx.site.guard.password(ctx, data.get("username", "")) as one:
-            result = ctx.site.authenticator.get_authenticated_user(HandlerView(ctx), dict(data))
+            result = ctx.site.authenticator.log_in(HandlerView(ctx), dict(data))
             one.right()
     except TooMany:
         raise

@@ -8,10 +8,15 @@ Threads: as the :class:`~minihub.web.context.Context` it shows.
 
 from __future__ import annotations
 
+import logging
+from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
     from .context import Context
+
+log = logging.getLogger("minihub.handler")
 
 
 class RequestView:
@@ -26,6 +31,23 @@ class RequestView:
         self.host = ctx.host
         self.remote_ip = ctx.remote_ip
         self.headers = ctx.request.headers
+        self._ctx = ctx
+
+    @property
+    def cookies(self) -> SimpleCookie:
+        """The cookies sent, each with its ``value``; of repeated ones the last."""
+        return SimpleCookie({name: values[-1] for name, values in self._ctx.jar.items()})
+
+    @property
+    def arguments(self) -> dict[str, list[bytes]]:
+        """The parameters of the query and the fields of the form, each with all its values."""
+        found: dict[str, list[bytes]] = {}
+        for name, value in [
+            *parse_qsl(self.query, keep_blank_values=True),
+            *((name, one) for name, all in self._ctx.form_lists.items() for one in all),
+        ]:
+            found.setdefault(name, []).append(value.encode())
+        return found
 
     def full_url(self) -> str:
         """Return the URL that was asked for."""
@@ -37,6 +59,7 @@ class HandlerView:
 
     def __init__(self, ctx: Context) -> None:
         self.request = RequestView(ctx)
+        self.log = log
         self.hub = ctx.site.hub.info
         self.base_url = ctx.site.base_url
         user = ctx.caller.user if ctx.caller is not None else None
@@ -46,7 +69,24 @@ class HandlerView:
         self.custom_login_error = ""
         self._ctx = ctx
 
-    def get_argument(self, name: str, default: Any = None) -> Any:
+    def get_argument(self, name: str, default: Any = None, strip: bool = True) -> Any:
         """Return a parameter of the query or a field of the form."""
-        found = self._ctx.query.get(name)
-        return self._ctx.form.get(name, default) if found is None else found
+        found = self.get_query_argument(name, None, strip)
+        return self.get_body_argument(name, default, strip) if found is None else found
+
+    def get_query_argument(self, name: str, default: Any = None, strip: bool = True) -> Any:
+        """Return a parameter of the query."""
+        return _stripped(self._ctx.query.get(name, default), strip)
+
+    def get_body_argument(self, name: str, default: Any = None, strip: bool = True) -> Any:
+        """Return a field of the form."""
+        return _stripped(self._ctx.form.get(name, default), strip)
+
+    def get_cookie(self, name: str, default: Any = None) -> Any:
+        """Return the value of a cookie; of repeated ones the last."""
+        values = self._ctx.jar.get(name)
+        return values[-1] if values else default
+
+
+def _stripped(value: Any, strip: bool) -> Any:
+    return value.strip() if strip and isinstance(value, str) else value

@@ -182,9 +182,7 @@ def _is_free(ctx: Context, authenticator: Any, name: str) -> bool:
     if not authenticator.may_sign_up(name):
         return False
     site = ctx.site
-    spawner = site.hub.spawner_class(
-        user=site.hub.person(name), hub=site.hub.info, config=site.hub.config
-    )
+    spawner = site.hub.new_spawner(site.hub.person(name))
     if home := getattr(spawner, "home_dir", ""):
         return not any(Path(home).glob("*"))  # a deleted user's files, say
     return not (hasattr(spawner, "has_traces") and spawner.has_traces())

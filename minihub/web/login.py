@@ -186,7 +186,7 @@ def authenticate(ctx: Context, data: dict[str, str] | None) -> Any:
 
 def _checked(ctx: Context, handler: HandlerView, data: dict[str, str] | None) -> AuthResult:
     """Return whom the authenticator recognises; wrong passwords count against guessing."""
-    check = ctx.site.authenticator.get_authenticated_user
+    check = ctx.site.authenticator.log_in
     if data is None:
         return check(handler, data)
     with ctx.site.guard.password(ctx, data.get("username", "")) as one:

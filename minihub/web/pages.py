@@ -8,11 +8,12 @@ Threads: waitress's. A page waits at most a second for a start to fail at once.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from urllib.parse import urlencode
 
 from .. import aio, durations, metrics
-from ..errors import BadRequest, NotFound, SpawnError
+from ..errors import BadRequest, MinihubError, NotFound, SpawnError, words_of
 from ..limits import size
 from ..models import Server as ServerRow
 from ..models import User
@@ -27,6 +28,7 @@ from .identity import wants_json
 from .routing import Access, Routes
 from .usage_view import usage_facts
 
+log = logging.getLogger("minihub.pages")
 routes = Routes()
 
 #: How long a page waits for a start that fails at once.
@@ -143,12 +145,7 @@ def _spawner_for_form(ctx: Context, user: User, server_name: str) -> Spawner:
     """Return a spawner that knows what was chosen for the last start."""
     with ctx.site.hub.store.session():
         row = find_row(user.id, server_name)
-    spawner = ctx.site.hub.spawner_class(
-        user=ctx.site.hub.user_info(user),
-        server_name=server_name,
-        hub=ctx.site.hub.info,
-        config=ctx.site.hub.config,
-    )
+    spawner = ctx.site.hub.new_spawner(ctx.site.hub.user_info(user), server_name)
     spawner.user_options = (row.user_options if row else None) or {}
     return spawner
 
@@ -167,7 +164,7 @@ def spawn(ctx: Context, user_name: str = "", server_name: str = "") -> Any:
         return ctx.redirect(_pending_url(ctx, server))
     room = check_new_name(ctx, user, server_name, server_name) if server_name else None
     spawner = _spawner_for_form(ctx, user, server_name)
-    form = spawner.get_options_form()
+    form = options_form(spawner)
     if ctx.method == "GET" and form:
         return _options_page(ctx, server, form)
     if ctx.method == "GET" and ctx.led_by_others():
@@ -175,12 +172,22 @@ def spawn(ctx: Context, user_name: str = "", server_name: str = "") -> Any:
     try:
         if ctx.method == "POST" and form:
             fields = {k: v for k, v in ctx.form_lists.items() if k not in ("_xsrf", "next")}
+            fields |= {f"{name}_file": files for name, files in _files(ctx).items()}
             options = aio.call(spawner.options_from_form, fields)
         else:
             query = {k: [v] for k, v in ctx.query.items() if k not in ("_xsrf", "next")}
             options = aio.call(spawner.options_from_query, query)
     except (ValueError, SpawnError) as error:
         return _options_page(ctx, server, form, str(error), 400)
+    except MinihubError:
+        raise
+    except Exception as error:  # the function is the configuration's
+        log.exception("What %s chose for a server cannot be read", user_name)
+        what = words_of(error)
+        if what == str(error):  # nothing that is meant for users
+            why = f"{type(error).__name__}: {what}"
+            what = Text("The options cannot be read (%(problem)s).", problem=why)
+        return _options_page(ctx, server, form, what, 400)
     ctx.check_before_start(user)
     ctx.site.hub.start_server(user, server_name, user_options=options, room=room)
     if ctx.caller.name != user_name:
@@ -188,6 +195,42 @@ def spawn(ctx: Context, user_name: str = "", server_name: str = "") -> Any:
     ctx.will_wait()
     ctx.site.waits.settled(ctx.caller, ctx.site.hub.server(user, server_name), INSTANT_FAILURE_S)
     return ctx.redirect(_pending_url(ctx, server))
+
+
+def options_form(spawner: Spawner) -> str:
+    """Return the HTML of the form before a start, which a subclass may make as a coroutine.
+
+    Raises SpawnError for whatever the subclass raises.
+    """
+    return spawner.run_function(f"{type(spawner).__name__}.get_options_form", _form_of, spawner)
+
+
+def _form_of(spawner: Spawner) -> Any:
+    return spawner.get_options_form()
+
+
+class UploadedFile(dict):
+    """A file sent with a form: ``filename``, ``body`` (bytes) and ``content_type``.
+
+    They are keys and attributes, as in JupyterHub.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def _files(ctx: Context) -> dict[str, list[UploadedFile]]:
+    """Return the files that came with the form, by the names of their fields."""
+    found: dict[str, list[UploadedFile]] = {}
+    for name, one in ctx.request.files.allitems():
+        file = UploadedFile(
+            filename=one.raw_filename, body=one.file.read(), content_type=one.content_type
+        )
+        found.setdefault(name, []).append(file)
+    return found
 
 
 def _options_page(

@@ -124,6 +124,13 @@ def user_model(
     return {key: model[key] for key in model if key in keys or (key == "servers" and servers)}
 
 
+def full_url(url: str, origin: str) -> str | None:
+    """Return a server's URL with its host, None where that is not known."""
+    if "://" in url:
+        return url
+    return origin + url if origin else None
+
+
 def server_model(
     *,
     user: str,
@@ -138,8 +145,12 @@ def server_model(
     user_options: Any,
     progress_url: str,
     state: Mapping[str, Any] | None,
+    origin: str,
 ) -> dict[str, Any]:
-    """Return a server; ``state`` None leaves that key out."""
+    """Return a server; ``state`` None leaves that key out.
+
+    ``origin`` is ``scheme://host`` at which people reach the site, "" where nobody said it.
+    """
     model = {
         "name": name,
         "display_name": display_name or name,
@@ -152,8 +163,8 @@ def server_model(
         "url": url,
         "user_options": user_options,
         "progress_url": progress_url,
-        "full_url": None,
-        "full_progress_url": None,
+        "full_url": full_url(url, origin),
+        "full_progress_url": origin + progress_url if origin else None,
     }
     if state is not None:
         model["state"] = dict(state)
@@ -246,9 +257,10 @@ def token_model(token: Token, *, scopes: Iterable[str], oauth_client: str = "") 
 # -- shares --------------------------------------------------------------------------------
 
 
-def shared_server(*, owner: str, name: str, url: str, ready: bool) -> dict[str, Any]:
+def shared_server(*, owner: str, name: str, url: str, ready: bool, origin: str) -> dict[str, Any]:
     """Return what a share tells of its server."""
-    return {"user": {"name": owner}, "name": name, "url": url, "full_url": None, "ready": ready}
+    full = full_url(url, origin)
+    return {"user": {"name": owner}, "name": name, "url": url, "full_url": full, "ready": ready}
 
 
 def share_scopes(scopes: Iterable[str], owner: str, server: str) -> list[str]:

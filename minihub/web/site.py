@@ -167,10 +167,7 @@ class Site:
             user = self.accounts.user(server.user_name)
             if user is None:
                 return []
-            spawner = self.hub.spawner_class(
-                user=self.hub.user_info(user), server_name=server.name,
-                hub=self.hub.info, config=self.hub.config,
-            )  # fmt: skip
+            spawner = self.hub.new_spawner(self.hub.user_info(user), server.name)
         if isinstance(spawner, LocalProcessSpawner):
             return process.tail(spawner.log_path, lines)
         return spawner.log_tail()

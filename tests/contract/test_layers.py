@@ -96,6 +96,7 @@ LAYERS = {
     "minihub.limits": 3,
     "minihub.line": 3,
     "minihub.overrides": 3,
+    "minihub.spawnernames": 3,
     "minihub.serverenv": 3,
     "minihub.watchdog": 3,
     "minihub.directory": 3,

@@ -64,7 +64,7 @@ def make(**options) -> PAMAuthenticator:
 
 
 def login(authenticator, name, password=PASSWORD):
-    return authenticator.get_authenticated_user(REQUEST, {"username": name, "password": password})
+    return authenticator.log_in(REQUEST, {"username": name, "password": password})
 
 
 def test_right_password_logs_in_through_the_default_service(name):
@@ -229,7 +229,7 @@ def test_unprivileged_hub_checks_its_own_users_password_only(service, name):
         "for name in names:\n"
         "    try:\n"
         "        data = {'username': name, 'password': password}\n"
-        "        print(a.get_authenticated_user(None, data).name)\n"
+        "        print(a.log_in(None, data).name)\n"
         "    except InvalidLogin:\n"
         "        print('refused')\n"
     )

@@ -315,3 +315,10 @@ def test_reset_db_forgets_everybody(start_hub):
     again = start_hub({"JupyterHub": {"reset_db": True}}, directory=hub.directory)
     assert again.rows("select name from users where name = 'ada'") == []
     assert Path(again.directory / "jupyterhub.sqlite").exists()
+
+
+def test_db_url_in_a_directory_that_is_not_there_is_refused_by_its_name(start_hub, tmp_path):
+    place = tmp_path / "none" / "hub.sqlite"
+    hub = start_hub({"JupyterHub": {"db_url": f"sqlite:///{place}"}}, wait=False)
+    assert hub.process.wait(60) == 3
+    assert f"JupyterHub.db_url: there is no directory {place.parent}" in hub.text

@@ -181,6 +181,20 @@ def test_extra_log_handlers_take_any_handler(start_hub, tmp_path, line):
     assert hub.stop() == 0 and "Traceback" not in hub.text
 
 
+def test_extra_log_handler_that_fails_is_told_once_and_breaks_nothing(start_hub, tmp_path):
+    lines = (
+        "import logging\nclass Broken(logging.Handler):\n    def emit(self, record):\n"
+        "        raise RuntimeError('no connection today')\n"
+        "c.JupyterHub.log_level = 'INFO'\nc.JupyterHub.extra_log_handlers = [Broken()]\n"
+    )
+    hub = start_hub(args=pyconfig.write(tmp_path / "config.py", lines))
+    look(hub)
+    hub.wait_text(re.escape(INFO_LINE))
+    complaint = "The log cannot be written to Broken: RuntimeError: no connection today"
+    assert hub.text.count(complaint) == 1
+    assert hub.stop() == 0 and "Traceback" not in hub.text
+
+
 def test_extra_log_handler_that_is_none_is_refused(start_hub, tmp_path):
     lines = "c.JupyterHub.extra_log_handlers = ['a text']\n"
     hub = start_hub(args=pyconfig.write(tmp_path / "config.py", lines), wait=False)

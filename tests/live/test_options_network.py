@@ -1,14 +1,25 @@
 """Options that say where the hub listens and by which addresses it is known."""
 
+import re
 import select
 import socket
 import socketserver
 import ssl
+import sys
 import threading
 
+import psutil
 import pytest
 import requests
-from harness import ABSENT, Browser, HubProcess, free_port, make_certificate, resolve_to_loopback
+from harness import (
+    ABSENT,
+    FAKE_SERVER,
+    Browser,
+    HubProcess,
+    free_port,
+    make_certificate,
+    resolve_to_loopback,
+)
 from websockets.sync.client import connect
 
 
@@ -210,6 +221,42 @@ def test_public_url_is_told_and_makes_cookies_secure(start_hub):
     env = hub.server_process("ada").environ()
     assert env["JUPYTERHUB_PUBLIC_URL"] == "https://hub.example.org/lab/user/ada/"
     assert env["JUPYTERHUB_PUBLIC_HUB_URL"] == "https://hub.example.org/lab/hub/"
+    [server] = browser.get("/hub/api/users/ada").json()["servers"].values()
+    assert server["full_url"] == "https://hub.example.org/lab/user/ada/"
+    progress = "https://hub.example.org/lab/hub/api/users/ada/server/progress"
+    assert server["full_progress_url"] == progress
+
+
+@pytest.mark.parametrize(
+    "option, address",
+    [("ip", "192.0.2.77"), ("hub_ip", "192.0.2.77"), ("hub_ip", "no-such-host.invalid")],
+)
+def test_address_that_is_not_this_machines_is_refused_by_its_option(start_hub, option, address):
+    hub = start_hub({"JupyterHub": {option: address, "port": free_port()}}, wait=False)
+    assert hub.process.wait(60) == 3
+    assert f"JupyterHub.{option}: {address} is no address of this machine: " in hub.text
+
+
+def test_services_reach_a_hub_on_all_addresses_without_the_machines_name(start_hub):
+    service = {
+        "name": "told",
+        "url": f"http://127.0.0.1:{free_port()}",
+        "command": [sys.executable, str(FAKE_SERVER)],
+    }
+    hub = start_hub(
+        {
+            "JupyterHub": {
+                "hub_ip": "0.0.0.0",
+                "hub_connect_ip": "hub.somewhere.invalid",
+                "services": [service],
+            },
+        },
+        wait=False,
+    )
+    found = hub.wait_text(r"Service told: pid (\d+)", 60)
+    env = psutil.Process(int(found[1])).environ()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/hub/api", env["JUPYTERHUB_API_URL"])
+    assert hub.stop() == 0, hub.text
 
 
 def test_public_url_with_another_path_than_base_url_is_refused(start_hub):

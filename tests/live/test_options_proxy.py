@@ -92,7 +92,7 @@ class NotingProxy(ConfigurableHTTPProxy):
     async def add_route(self, routespec, target, data):
         with open("added.txt", "a") as file:
             print(routespec, file=file)
-        super().add_route(routespec, target, data)
+        await super().add_route(routespec, target, data)
 """
 
 

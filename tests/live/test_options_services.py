@@ -289,3 +289,16 @@ def test_row_of_a_service_that_cannot_be_read_does_not_stop_the_hub(start_hub):
     db.close()
     again = start_hub(directory=hub.directory)
     again.wait_text("Service broken, made through the API, is left out")
+
+
+def test_service_environment_takes_texts_and_numbers_alone(start_hub):
+    wrong = {"name": "odd", "command": ["true"], "environment": {"SWITCH": True}}
+    hub = start_hub({"JupyterHub": {"services": [wrong]}}, wait=False)
+    assert hub.process.wait(60) == 3
+    assert "entry odd: environment takes names, without =, and for each a text or a" in hub.text
+
+
+def test_service_command_in_one_text_is_told_as_the_list_it_should_be(start_hub):
+    hub = start_hub({"JupyterHub": {"services": [{"name": "nap", "command": "sleep 1000"}]}})
+    hub.wait_text("Service nap cannot be started: .*sleep 1000")
+    hub.wait_text(r'A command with arguments is a list of words: \["sleep", "1000"\]')

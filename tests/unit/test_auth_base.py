@@ -39,7 +39,7 @@ def make(cls=Echo, **options) -> Authenticator:
 
 
 def login(authenticator, name="alice", handler=REQUEST) -> AuthResult:
-    return authenticator.get_authenticated_user(handler, {"username": name, "password": "x"})
+    return authenticator.log_in(handler, {"username": name, "password": "x"})
 
 
 @pytest.fixture(autouse=True)
@@ -413,7 +413,7 @@ def test_failed_login_is_logged_with_its_origin(caplog):
     assert 'wrong name or password, "alice" from 192.0.2.7' in caplog.text
     caplog.clear()
     with pytest.raises(InvalidLogin):
-        authenticator.get_authenticated_user(None, None)
+        authenticator.log_in(None, None)
     assert "an unknown address" in caplog.text
     caplog.clear()
     with pytest.raises(NotAllowed):

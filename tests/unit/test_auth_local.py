@@ -43,9 +43,9 @@ def test_unknown_names_are_answers_not_exceptions():
 
 def test_member_of_an_allowed_group_gets_in_by_primary_group_too():
     authenticator = make(allowed_groups={MY_GROUP})
-    assert authenticator.get_authenticated_user(None, {"username": ME}).name == ME
+    assert authenticator.log_in(None, {"username": ME}).name == ME
     with pytest.raises(NotAllowed):
-        authenticator.get_authenticated_user(None, {"username": MISSING})
+        authenticator.log_in(None, {"username": MISSING})
 
 
 def test_groups_and_names_are_alternatives():

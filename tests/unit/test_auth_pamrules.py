@@ -54,14 +54,14 @@ def test_unusable_password_is_wrong_without_asking_pam(name, password, monkeypat
     """libpam reads a text up to its first NUL, and has a limit."""
     monkeypatch.setattr(pam, "load_pam", lambda: pytest.fail("asked PAM"))
     with pytest.raises(InvalidLogin):
-        make().get_authenticated_user(None, {"username": name, "password": password})
+        make().log_in(None, {"username": name, "password": password})
     (record,) = caplog.records
     assert record.args == (f'"{name}"', "an unknown address")
 
 
 def test_missing_library_is_told_to_the_user_and_at_start(no_library):
     with pytest.raises(LoginUnavailable, match="no PAM library.*apt install libpam0g") as caught:
-        make().get_authenticated_user(None, {"username": "alice", "password": "x"})
+        make().log_in(None, {"username": "alice", "password": "x"})
     assert caught.value.status == 503
     assert "no PAM library" in make().check_allow_config()[0]
 
@@ -135,7 +135,7 @@ def test_name_that_becomes_another_account_in_lower_case_is_refused(monkeypatch)
 
     def login(name):
         authenticator = make(check_account=False)
-        return authenticator.get_authenticated_user(None, {"username": name, "password": "x"}).name
+        return authenticator.log_in(None, {"username": name, "password": "x"}).name
 
     with pytest.raises(NotAllowed, match="another system user"):
         login("Alice")
@@ -155,7 +155,7 @@ def test_one_time_password_is_a_second_answer_only_when_asked_for(asked, monkeyp
     monkeypatch.setattr(PAMAuthenticator, "_run_pam", run_pam)
     authenticator = make(request_otp=asked)
     data = {"username": "alice", "password": "x", "otp": "123456"}
-    assert authenticator.get_authenticated_user(None, data).name == "alice"
+    assert authenticator.log_in(None, data).name == "alice"
     assert seen == [["x", "123456"] if asked else ["x"]]
 
 

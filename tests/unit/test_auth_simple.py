@@ -22,7 +22,7 @@ def make(cls, **options) -> Authenticator:
 
 
 def login(authenticator, name, password=""):
-    return authenticator.get_authenticated_user(None, {"username": name, "password": password})
+    return authenticator.log_in(None, {"username": name, "password": password})
 
 
 def shared(**options) -> Authenticator:
@@ -42,7 +42,7 @@ def test_dummy_lets_everybody_in_but_nobody_without_a_name():
     with pytest.raises(InvalidLogin):
         login(authenticator, "")
     with pytest.raises(InvalidLogin):
-        authenticator.get_authenticated_user(None, {})
+        authenticator.log_in(None, {})
 
 
 def test_dummy_with_a_password_wants_it():
@@ -72,7 +72,7 @@ def test_null_lets_nobody_in_and_says_so():
     assert authenticator.auto_login is True
     for data in (None, {}, {"username": "a", "password": "b"}):
         with pytest.raises(LoginUnavailable, match="API tokens") as caught:
-            authenticator.get_authenticated_user(None, data)
+            authenticator.log_in(None, data)
         assert caught.value.status == 403
     assert authenticator.check_allow_config() == []
 

@@ -431,6 +431,13 @@ def test_progress_is_a_plain_or_async_generator():
             yield {"progress": 10, "message": "a"}
             yield {"progress": 20, "message": "b"}
 
+    class Both(Spawner):
+        async def progress(self):
+            yield {"progress": 10, "message": "a"}
+            async for event in super().progress():
+                yield event
+
+    assert [event["progress"] for event in make(Both).progress_events()] == [10, 50]
     assert list(make().progress_events()) == [{"progress": 50, "message": "Spawning server..."}]
     assert [event["progress"] for event in make(Async).progress_events()] == [10, 20]
 
