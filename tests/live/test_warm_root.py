@@ -28,7 +28,8 @@ from root_tools import (
 from test_warm_process import DIFFERENCES, PROBE, compared, holds
 
 from minihub import warmrights, warmroot
-from minihub.warm import NotWarm
+from minihub.errors import SpawnError
+from minihub.warm import NotWarm, learn
 
 pytestmark = [*AS_ROOT, pytest.mark.timeout(300)]
 
@@ -428,6 +429,7 @@ def test_module_that_others_can_change_is_left_out_and_named(room, bench, env, m
         ("import os\nos.open('x', os.O_RDONLY, dir_fd=0)", "may be relative to any folder"),
         ("open('/proc/1/root/etc/passwd')", "leads to another process or file"),
         ("open('/proc/self/fd/0')", "leads to another process or file"),
+        ("open('/proc/1/cmdline')", "leads to another process or file"),
         ("import subprocess\nsubprocess.run(['{foreign}'])", "belongs to the user"),
         ("import ctypes\nctypes.CDLL('{foreign}')", "belongs to the user"),
         ("import sqlite3\nsqlite3.connect('{foreign}')", "belongs to the user"),
@@ -478,9 +480,99 @@ def test_library_whose_libraries_others_can_change_is_refused(room, bench, env, 
     shutil.rmtree(place)
 
 
+def test_library_that_others_could_put_one_beside_is_refused(room, bench, env):
+    """There is none yet where the loader looks first."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    place = room.place / "theirs"
+    place.mkdir()
+    place.chmod(0o777)
+    file = packages_of(env) / "planted.so"
+    compile_("void *PyInit_planted(void) { return 0; }", file, f"-Wl,-rpath,{place}")
+    script = install(room.place / "program", "", env)
+    with pytest.raises(NotWarm, match=f"{place} can be written by everybody"):
+        bench.parent(script, modules=("planted",))
+    place.rmdir()
+
+
 def compile_(code, file, *flags):
     command = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(file), *flags]
     subprocess.run(command, input=code, text=True, check=True)
+
+
+def test_what_python_reads_before_it_is_guarded_is_judged_before(room, bench, probe, marker):
+    """A folder of PYTHONPATH is looked through: it comes before the standard library."""
+    folder = room.place / "lib"
+    (folder / "json").mkdir(parents=True)
+    shutil.copytree(os.path.dirname(json.__file__), folder / "json", dirs_exist_ok=True)
+    with (folder / "json" / "__init__.py").open("a") as file:
+        file.write(PLANT.format(marker=marker) + "\n")
+    env = {"PYTHONPATH": str(folder)}
+    group_writable(folder / "json")
+    with pytest.raises(NotWarm, match=f"{folder}/json can be written by the group root"):
+        bench.parent(probe, env=env)
+    assert not ran(marker)
+    (folder / "json").chmod(0o755)
+    parent = bench.parent(probe, env=env)
+    assert ran(marker), "root's own code runs"
+    assert bench.facts(probe, room.ada, env=env, parent=parent)["path"][1] == str(folder)
+    shutil.rmtree(folder)
+
+
+def test_what_learns_has_no_right_and_leaves_nothing_running(room, bench, marker):
+    source = f"""\
+import os, subprocess, sys
+with open({marker!r} + "status", "w") as file:
+    file.write(open("/proc/self/status").read())
+with open({marker!r} + "home", "w") as file:
+    file.write(os.environ["HOME"])
+os.close(os.open(os.path.expanduser("~/mine"), os.O_CREAT))
+if os.fork() == 0:
+    os.setsid()
+    os.execv("/bin/sleep", ["sleep", "600"])
+"""
+    script = install(room.place / "program", source, room.python)
+    with pytest.raises(NotWarm, match="its throw-away start ended"):
+        learn(bench.plan(script), bench.directory)
+    found = dict(line.split(":", 1) for line in Path(marker + "status").read_text().splitlines())
+    assert int(found["Uid"].split()[0]) in warmroot.IDS and len(set(found["Uid"].split())) == 1
+    assert found["Groups"].split() == [] and found["NoNewPrivs"].strip() == "1"
+    for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+        assert int(found[name], 16) == 0, name
+    home = Path(marker + "home").read_text()
+    assert home.startswith("/tmp/minihub-learn-") and not os.path.exists(home)
+    own = int(found["Uid"].split()[0])
+    left = [one for one in psutil.process_iter() if one.uids().real == own]
+    assert all(one.status() == psutil.STATUS_ZOMBIE for one in left), left
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        (["json", "os.path", "../x", "a b", "", 3, "json;x", "9x", "a..b"], ["json", "os.path"]),
+        ({"json": 1}, None),
+        (["x"] * 20_001, None),
+    ],
+)
+def test_only_names_are_taken_from_what_learns(told, kept):
+    if kept is None:
+        with pytest.raises(NotWarm, match="told no names"):
+            warmroot.names(told)
+    else:
+        assert warmroot.names(told) == kept
+
+
+def test_user_with_too_many_processes_gets_no_more(room, bench, probe):
+    """A cold start fails at the execution, which a warm one does not have."""
+    parent = bench.parent(probe)
+    answer = os.path.join(room.ada.pw_dir, "busy.json")
+    bench.start(probe, room.ada, answer, "import time; time.sleep(60)", parent=parent)
+    until_there(answer)
+    few = {"rlimits": {"RLIMIT_NPROC": (0, 0)}}
+    with pytest.raises(SpawnError):
+        bench.start(probe, room.ada, parent=None, **few)
+    with pytest.raises(NotWarm, match="temporarily unavailable"):
+        bench.start(probe, room.ada, parent=parent, **few)
 
 
 @pytest.mark.parametrize("name", ["LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONHOME", "OPENSSL_CONF"])
