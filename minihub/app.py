@@ -232,6 +232,7 @@ def _start(
     hub.roles.load(people.load_members(role_specs), managed=authenticator.manage_roles)
     orphans.end(state_dir, orphans.SERVER, hub.rows.tidy(), "a server")
     hub.rows.fit_names(options.allow_existing_invalid_named_servers)
+    hub.know_left_running()
     parts = _parts(options, hub, state_dir, stack)
     http = HTTPServer(_web(options, hub, accounts, cleanup, parts), listener)
     http.start()

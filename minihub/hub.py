@@ -491,17 +491,20 @@ class Hub:
 
     # -- start and stop of the hub ---------------------------------------------------------
 
+    def know_left_running(self) -> None:
+        """Know the servers of the last hub, pending ``check``, before anybody can ask for them."""
+        for server in self._left_running():
+            server.move(State.CHECKING)  # STOPPED -> CHECKING
+            self._servers.add(server)
+
     def resume(self) -> None:
-        """Take over the servers that the last hub left running; tidy up after those that ended.
+        """Take over the servers known to be left running; tidy up after those that ended.
 
         All are looked at side by side. After ``init_spawners_timeout`` seconds this returns, and
         those not known by then stay pending ``check`` until they are.
         """
-        looks = []
-        for server in self._left_running():
-            server.move(State.CHECKING)  # STOPPED -> CHECKING
-            self._servers.add(server)
-            looks.append(self._pool.submit(self._look_again, server))
+        left = [one for one in self.active_servers() if one.state is State.CHECKING]
+        looks = [self._pool.submit(self._look_again, server) for server in left]
         patience = self.options.init_spawners_timeout
         late = futures.wait(looks, patience if patience >= 0 else None).not_done
         self._resumed.set()

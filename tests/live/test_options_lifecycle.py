@@ -280,6 +280,37 @@ def test_spawner_that_cannot_say_does_not_keep_the_hub_from_starting(start_hub, 
     assert hub.api("users/ada", TOKEN).json()["servers"] == {}
 
 
+SLOW_TO_COME_BACK = """
+import time
+from jupyterhub.spawner import SimpleLocalProcessSpawner
+class Slow(SimpleLocalProcessSpawner):
+    def load_state(self, state):
+        if state:
+            time.sleep(1)
+        super().load_state(state)
+c.JupyterHub.spawner_class = Slow
+"""
+
+
+def test_no_request_meets_a_hub_that_does_not_know_yet_what_runs(start_hub, tmp_path):
+    config = python_config(tmp_path / "own", SLOW_TO_COME_BACK, merge(BASE, KEEP_ALL))
+    hub = start_hub(**config)
+    _browser, pid = enter(hub, "ada")
+    assert hub.stop(signal.SIGINT) == 0
+    again = start_hub(wait=False, **config)
+    again.url, seen = hub.url, []  # the proxy is still there, and sends on what comes
+
+    def is_back():
+        answer = again.api("users/ada", TOKEN, timeout=60)
+        if answer.status_code == 200:
+            seen.append(answer.json()["servers"])
+        return bool(seen) and seen[-1].get("", {}).get("ready")
+
+    until(is_back)
+    assert all("" in servers for servers in seen), seen
+    assert again.server_pid("ada") == pid
+
+
 # -- pid_file, reset_db --------------------------------------------------------------------------
 
 
