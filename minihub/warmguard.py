@@ -47,6 +47,8 @@ _STEERS = re.compile(
     r"LD_|GCONV_PATH$|LOCPATH$|NLSPATH$|PYTHON(HOME|EXECUTABLE|PLATLIBDIR|PYCACHEPREFIX)$"
     r"|OPENSSL_(CONF|MODULES|ENGINES)"
 )
+#: Files beside an interpreter that say where its standard library is.
+_STEERING_FILES = ("pyvenv.cfg", "pybuilddir.txt", "Modules/Setup.local")
 
 
 class NotRoots(PermissionError):
@@ -142,12 +144,16 @@ class Vetting:
         real, facts = self.vet(path)
         if facts is None or not stat.S_ISDIR(facts.st_mode):
             return
-        todo = [real]
+        todo, seen = [real], {real}
         while todo:
             folder = todo.pop()
             for entry in _entries(folder):
                 if entry.is_symlink():
-                    self.vet(entry.path)
+                    real, facts = self.vet(entry.path)
+                    is_folder = facts is not None and stat.S_ISDIR(facts.st_mode)
+                    if is_folder and real not in seen and entry.name not in leave_out:
+                        seen.add(real)
+                        todo.append(real)
                 elif not entry.is_dir():
                     self._judge(entry.path, entry.stat(follow_symlinks=False))
                     if ".so" in entry.name:
@@ -278,8 +284,12 @@ def vet_interpreter(interpreter: str, script: str, env: dict[str, str]) -> None:
     libraries = []
     for folder in folders:
         vetting.vet(folder)
+        for place in (folder, os.path.dirname(folder)):
+            for name in _STEERING_FILES:
+                vetting.vet(os.path.join(place, name))
         while True:
             for lib in ("lib", "lib64"):
+                vetting.vet(os.path.join(folder, lib))  # also where there is no library yet
                 libraries += _libraries_in(os.path.join(folder, lib))
             if folder == "/":
                 break

@@ -64,8 +64,8 @@ def is_needed(changes_user: bool) -> bool:
 def check(plan: Plan) -> None:
     """Look at what the interpreter runs before its guard is in place. Raises NotWarm."""
     command = plan.command
-    if any(re.match(r"-\w*S", flag) for flag in command.flags):
-        raise NotWarm(f"the first line of {command.script} leaves out the site's packages")
+    if any(re.match(r"-\w*[SX]", flag) for flag in command.flags):
+        raise NotWarm(f"the first line of {command.script} is unusual")
     try:
         warmguard.vet_interpreter(command.interpreter, command.script, dict(plan.env))
     except warmguard.NotRoots as error:

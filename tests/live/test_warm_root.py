@@ -519,6 +519,38 @@ def test_what_python_reads_before_it_is_guarded_is_judged_before(room, bench, pr
     shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("name", ["pyvenv.cfg", "lib", "bin"])
+def test_what_leads_to_the_standard_library_is_judged_before(room, bench, env, name):
+    """Who can change that gives the interpreter another library, before any guard of ours."""
+    path = env.parent.parent / name
+    os.chown(path, room.eve.pw_uid, -1)
+    script = install(room.place / "program", "", env)
+    with pytest.raises(NotWarm, match=f"{path} belongs to the user {room.eve.pw_name}"):
+        warmroot.check(bench.plan(script))
+
+
+def test_folder_that_a_link_leads_to_is_looked_through(room, bench, probe):
+    folder, other = room.place / "lib", room.place / "other"
+    folder.mkdir()
+    other.mkdir()
+    (folder / "package").symlink_to(other)
+    (other / "module.py").touch()
+    plan = bench.plan(probe, env={"PYTHONPATH": str(folder)})
+    warmroot.check(plan)
+    group_writable(other / "module.py")
+    with pytest.raises(NotWarm, match=f"{other}/module.py can be written by the group root"):
+        warmroot.check(plan)
+    shutil.rmtree(folder)
+    shutil.rmtree(other)
+
+
+@pytest.mark.parametrize("flag", [" -S", " -sS", " -Xpycache_prefix=/tmp"])
+def test_first_line_that_steers_the_start_keeps_all_cold(room, bench, flag):
+    script = install(room.place / "program", "", room.python, flag)
+    with pytest.raises(NotWarm, match="is unusual"):
+        warmroot.check(bench.plan(script))
+
+
 def test_what_learns_has_no_right_and_leaves_nothing_running(room, bench, marker):
     source = f"""\
 import os, subprocess, sys
