@@ -357,13 +357,17 @@ class Hub:
 
     # -- stopping --------------------------------------------------------------------------
 
-    def stop_server(self, server: Server, *, why: str = "asked", remove: bool = False) -> Server:
+    def stop_server(
+        self, server: Server, *, why: str = "asked", tell: str = "", remove: bool = False
+    ) -> Server:
         """Begin to stop a server, or cancel its start; a stopped one stays as it is.
 
-        ``remove``: forget everything about it as soon as it has stopped.
+        ``why`` is for the log, ``tell`` for its user; ``remove``: forget all about it afterwards.
         """
         with self._lock:
-            server.notice = None  # its user knows, or does not care
+            server.notice = None
+            if tell:
+                server.note(tell)
             server.remove_when_stopped |= remove
             if server.state is State.SPAWNING:
                 server.cancelled.set()  # whoever waits for code of others stops waiting

@@ -28,6 +28,7 @@ from .hub import Hub
 from .models import Token
 from .people import People
 from .server import Server
+from .texts import Text
 
 log = logging.getLogger("minihub.culler")
 
@@ -152,7 +153,8 @@ class Culler:
             log.debug("%s: %s", facts.full_name, verdict.why)
             if verdict.cull and server.ready:  # one that was started anew meanwhile is not meant
                 remove = self.limits.remove_named_servers and bool(server.name)
-                self._hub.stop_server(server, why=verdict.why, remove=remove)
+                tell = Text("The hub stopped this server: %(reason)s.", reason=verdict.why)
+                self._hub.stop_server(server, why=verdict.why, tell=tell, remove=remove)
                 stopped.append(facts.full_name)
         return stopped
 

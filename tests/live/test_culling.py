@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -215,6 +216,19 @@ def test_hub_culls_servers_and_users_by_itself(start):
     # Admins stay, whatever their activity, unless cull_admin_users says otherwise.
     assert admin.call("GET", "/user").json()["name"] == "root-admin"
     assert admin.hub.stop() == 0 and "Traceback" not in admin.hub.text
+
+
+def test_whose_server_was_culled_is_told_why(start):
+    admin = start(cull={"timeout": 2, "every": 1})
+    admin.start("root-admin")
+    wait_until(lambda: not admin.servers("root-admin"), "culled")
+    browser = admin.hub.browser("root-admin")
+    for page in ("/hub/home", "/hub/user/root-admin/"):
+        text = browser.get(page, headers={"Accept-Language": "de"}).text
+        assert re.search(r"Der Hub hat diesen Server beendet: unbenutzt seit \d+ s", text), page
+    admin.start("root-admin")
+    assert "Der Hub hat" not in browser.get("/hub/home").text
+    assert admin.hub.stop() == 0
 
 
 def test_hub_spares_a_busy_server_until_it_is_too_old(start):
