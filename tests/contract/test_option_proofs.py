@@ -44,7 +44,7 @@ PROOFS = {
     "JupyterHub.ip": "tests/live/test_options_network.py"
     "::test_ip_and_port_are_where_people_reach_the_hub",
     "JupyterHub.port": "tests/live/test_options_network.py"
-    "::test_port_0_takes_a_free_one_and_prints_it",
+    "::test_ip_and_port_are_where_people_reach_the_hub",
     "JupyterHub.base_url": "tests/live/test_options_network.py"
     "::test_base_url_moves_pages_servers_and_api",
     "JupyterHub.bind_url": "tests/live/test_options_network.py"
