@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,3 +52,32 @@ def start_class(tmp_path: Path) -> Iterator[Callable[..., HubProcess]]:
     yield start
     for hub in hubs:
         assert hub.stop() == 0, hub.text
+
+
+@pytest.fixture(scope="module")
+def room():
+    """Two system users, and an environment that root alone can change."""
+    from root_tools import accounts, new_environment, place_of_roots
+
+    with place_of_roots() as place, accounts("ada", "eve") as people:
+        python = new_environment(place / "env")
+        yield SimpleNamespace(place=place, python=python, **people)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """What starts servers of system users, cold and warm."""
+    from root_tools import Bench
+
+    found = Bench(tmp_path / "warm")
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def probe(room):
+    """A program of root's that tells what it finds itself to be."""
+    from root_tools import install
+    from test_warm_process import PROBE
+
+    return install(room.place / "probe", PROBE, room.python)

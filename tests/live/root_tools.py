@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import ROOT
+from harness import ROOT, until
 
 from minihub import process, warmguard, warmroot, warmstart
 from minihub.warm import Learned, WarmParent, find_command
@@ -168,3 +168,8 @@ class Bench:
             one.stop(0, 0, 10)
         for parent in self.parents:
             parent.stop()
+
+
+def until_there(path: str | Path) -> None:
+    """Wait until a program has written all of its JSON object."""
+    until(lambda: Path(path).read_text().endswith("}"), 60)
