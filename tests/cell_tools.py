@@ -74,7 +74,8 @@ class Cell:
             assert reply["header"]["msg_type"] != "error", reply["content"]
             if reply["header"]["msg_type"] == "execute_result":
                 found = reply["content"]["data"]["text/plain"]
-            if reply["header"]["msg_type"] == "execute_reply":
+            # The channel of results says when they are all there; the reply takes another.
+            if reply["content"].get("execution_state") == "idle":
                 return found
         raise AssertionError("the cell did not end")
 

@@ -297,7 +297,8 @@ def _not_running(ctx: Context, server: Server, status: int) -> Any:
     """Return the page of a stopped server, with the reason when its last start failed."""
     target = ctx.safe_next(ctx.query.get("next", "")) or ""
     start = hub_path(ctx, "spawn", server.user_name, server.name)
-    failure = server.failure
+    failure, notice = server.failure, server.notice
+    is_told = notice is not None and not notice.is_warning  # why it was ended: no guess is needed
     return ctx.page(
         "not_running.html",
         status,
@@ -309,8 +310,8 @@ def _not_running(ctx: Context, server: Server, status: int) -> Any:
         failed_message=failure.reason if failure else "",
         failed_html_message="",
         log_tail=failure.log_tail if failure else [],
-        hint=failure.hint if failure else "",
-        notice=server.notice.text if server.notice else "",
+        hint=failure.hint if failure and not is_told else "",
+        notice=notice.text if notice else "",
         implicit_spawn_seconds=ctx.site.options.implicit_spawn_seconds,
     )
 

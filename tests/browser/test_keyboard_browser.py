@@ -21,6 +21,7 @@ pytestmark = pytest.mark.browser
 
 PASSWORD = "right"
 CLASS_PASSWORD = "kind of blue"
+DIFFERENT = "The two passwords are not the same."
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,22 @@ def test_wrong_login_is_told_with_the_fields_it_is_about(hub, new_person):
     expect(person.page.locator("#form-error")).to_have_attribute("role", "alert")
 
 
+def test_wrong_fields_are_told_without_javascript_too(class_hub, new_person):
+    person = new_person(class_hub, java_script_enabled=False)
+    page = person.page
+    person.open("/hub/join")
+    page.fill("#username_input", "zoe")
+    page.fill("#password_input", CLASS_PASSWORD)
+    page.fill("#again_input", "something else")
+    page.click("#join_submit")
+    person.sees(DIFFERENT)
+    for field in ("#password_input", "#again_input"):
+        assert DIFFERENT in described(person, field)
+        expect(page.locator(field)).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#username_input")).to_have_value("zoe")
+    expect(page.locator("#username_input")).not_to_have_attribute("aria-invalid", "true")
+
+
 def test_joins_a_class_after_a_mistake(class_hub, new_person):
     person = new_person(class_hub)
     page = person.page
@@ -118,16 +135,12 @@ def test_joins_a_class_after_a_mistake(class_hub, new_person):
     person.tab_to("#again_input")
     page.keyboard.type("something else")
     page.keyboard.press("Enter")
-    person.sees("The two passwords are not the same.")
-    expect(page.locator("#password_input")).to_be_focused()
-    for field in ("#password_input", "#again_input"):
-        assert "The two passwords are not the same." in described(person, field)
-        expect(page.locator(field)).to_have_attribute("aria-invalid", "true")
+    # The browser tells it at the field, and the form has not gone.
+    again = page.locator("#again_input")
+    expect(again).to_be_focused()
+    assert again.evaluate("field => field.validationMessage") == DIFFERENT
     assert "At least" in described(person, "#password_input")
-    expect(page.locator("#username_input")).to_have_value("zoe")
-    expect(page.locator("#username_input")).not_to_have_attribute("aria-invalid", "true")
-    page.keyboard.type(CLASS_PASSWORD)
-    person.tab_to("#again_input")
+    page.keyboard.press("Control+A")
     page.keyboard.type(CLASS_PASSWORD)
     person.tab_to("#join_submit")
     page.keyboard.press("Enter")
@@ -136,7 +149,7 @@ def test_joins_a_class_after_a_mistake(class_hub, new_person):
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("teacher", "This name is taken"), ("a b", "it contains a space")],
+    [("teacher", "This name is taken"), ("a/b", "it contains a slash")],
 )
 def test_name_that_is_not_to_be_had_is_told_with_its_field(class_hub, new_person, name, told):
     person = new_person(class_hub)

@@ -118,6 +118,7 @@ def test_server_that_eats_memory_at_its_start_is_ended_with_the_reason(start_hub
         lambda: (p := browser.get("/hub/spawn-pending/ada").text) and "did not start" in p and p, 60
     )
     assert "killed by SIGKILL" in page and "may use 80" in page, page
+    assert "Somebody killed it" not in page  # the hub knows who did
     until(lambda: nothing_left(hub), 20)
     assert hub.text.count("(Spawner.mem_limit): ended") == 2, hub.text
     assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text

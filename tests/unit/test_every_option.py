@@ -23,7 +23,15 @@ OPTIONS = [
     for cls, traits in config_render.groups(CLASSES)
     for name, trait in traits.items()
 ]
-NAMED = [pytest.param(*one, id=f"{one[0]}.{one[1]}") for one in OPTIONS]
+
+
+def named(options):
+    return [pytest.param(*one, id=f"{one[0]}.{one[1]}") for one in options]
+
+
+NAMED = named(OPTIONS)
+OF_FILES = named(one for one in OPTIONS if f"{one[0]}.{one[1]}" not in COMMAND_LINE_ONLY)
+WITH_EXAMPLE = named(one for one in OPTIONS if "example" in one[2].metadata)
 
 #: Values of every kind a file can hold; nearly every option takes one or two of these kinds.
 VALUES: tuple[Any, ...] = (
@@ -39,10 +47,8 @@ VALUES: tuple[Any, ...] = (
 NO_UNIT = {"command_umask", "poll_jitter"}
 
 
-@pytest.mark.parametrize("section, name, trait", NAMED)
+@pytest.mark.parametrize("section, name, trait", OF_FILES)
 def test_values_of_a_wrong_kind_are_told_with_place_and_option(section, name, trait, tmp_path):
-    if f"{section}.{name}" in COMMAND_LINE_ONLY:
-        pytest.skip("a file says nothing of it")
     file = tmp_path / "minihub.yaml"
     refused = []
     for value in VALUES:
@@ -66,10 +72,8 @@ def test_switches_need_no_quotes_in_yaml(tmp_path, value, meant):
     assert (spawner.warm, spawner.sandbox) == (meant, meant)
 
 
-@pytest.mark.parametrize("section, name, trait", NAMED)
+@pytest.mark.parametrize("section, name, trait", WITH_EXAMPLE)
 def test_example_is_a_value_the_option_takes(section, name, trait):
-    if "example" not in trait.metadata:
-        pytest.skip("it has none of its own")
     entries = [
         Entry(section, name, trait.metadata["example"], "here"),
         Entry("Authenticator", "manage_groups", True, "here"),  # some need it

@@ -67,7 +67,7 @@ def test_fields_are_those_of_the_shapes():
     assert set(everything) == fields["User"]
     server = dict.fromkeys(
         ("user", "name", "display_name", "last_activity", "started", "pending", "ready")
-        + ("stopped", "url", "user_options", "progress_url"),
+        + ("stopped", "url", "user_options", "progress_url", "origin"),
         "",
     )
     assert set(shapes.server_model(**server, state={})) == fields["Server"]

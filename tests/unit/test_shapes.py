@@ -65,7 +65,7 @@ def test_state_of_a_server_is_left_out_unless_given():
     facts = {
         "user": "ada", "name": "", "display_name": "", "last_activity": None, "started": None,
         "pending": None, "ready": False, "stopped": True, "url": "/", "user_options": {},
-        "progress_url": "/",
+        "progress_url": "/", "origin": "",
     }  # fmt: skip
     assert "state" not in shapes.server_model(**facts, state=None)
     assert shapes.server_model(**facts, state={})["state"] == {}
