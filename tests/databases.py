@@ -14,13 +14,14 @@ import signal
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 START_TIMEOUT_S = 60.0
 
 
-class Server:
+class Server(ABC):
     """A database server that runs until :meth:`stop`; tests use ``url``."""
 
     #: What ends it at once, whoever is connected.
@@ -79,15 +80,17 @@ class Server:
         self.halt()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    @abstractmethod
     def create(self) -> None:
-        raise NotImplementedError
+        """Make an empty database in the directory."""
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """Return the command line of the server."""
 
+    @abstractmethod
     def connect(self) -> Any:
         """Return a connection of the driver."""
-        raise NotImplementedError
 
     #: What it logs once it lets clients in.
     ready = "ready to accept connections"

@@ -327,6 +327,17 @@ class HubProcess:
         return browser
 
 
+@contextlib.contextmanager
+def serving(
+    directory: Path, config: dict[str, Any] | None = None, **given: Any
+) -> Iterator[HubProcess]:
+    """Run a hub that several tests share; it must end well, without a traceback in its log."""
+    hub = HubProcess(directory, config, **given).wait_ready()
+    yield hub
+    assert hub.stop() == 0, hub.text
+    assert "Traceback" not in hub.text, hub.text
+
+
 def starting(tmp_path: Path) -> Iterator[Callable[..., HubProcess]]:
     """Yield a function that starts hubs with any configuration; then end all that it started."""
     hubs: list[HubProcess] = []

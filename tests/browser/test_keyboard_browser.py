@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import HubProcess
+from harness import HubProcess, serving
 from people import LOOKS
 from playwright.sync_api import expect
 
@@ -30,10 +30,8 @@ def hub(tmp_path_factory):
         "JupyterHub": {"allow_named_servers": True, "admin_access": True},
         "DummyAuthenticator": {"password": PASSWORD},
     }
-    hub = HubProcess(tmp_path_factory.mktemp("keyboard") / "hub", config).wait_ready()
-    yield hub
-    assert hub.stop() == 0, hub.text
-    assert "Traceback" not in hub.text, hub.text
+    with serving(tmp_path_factory.mktemp("keyboard") / "hub", config) as hub:
+        yield hub
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +42,23 @@ def class_hub(tmp_path_factory):
     assert hub.stop() == 0, hub.text
 
 
+def press(person, selector: str) -> None:
+    """Go to a link or button and press it."""
+    person.tab_to(selector)
+    person.page.keyboard.press("Enter")
+
+
+def write(person, selector: str, text: str) -> None:
+    """Go to a field and write into it."""
+    person.tab_to(selector)
+    person.page.keyboard.type(text)
+
+
 def log_in(person, name: str, page: str) -> None:
     """Log in by the keyboard, on the way to ``page``."""
     person.open(page)
-    person.tab_to("#username_input")
-    person.page.keyboard.type(name)
-    person.tab_to("#password_input")
-    person.page.keyboard.type(PASSWORD)
+    write(person, "#username_input", name)
+    write(person, "#password_input", PASSWORD)
     person.page.keyboard.press("Enter")
     person.wait_path(page)
 
@@ -75,24 +83,19 @@ def test_logs_in_starts_and_stops(hub, new_person):
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
     page.evaluate("document.activeElement.blur()")
-    person.tab_to("#dark-theme-toggle")
-    page.keyboard.press("Enter")
-    person.tab_to('[name="theme"][value="dark"]')
-    page.keyboard.press("Enter")
+    press(person, "#dark-theme-toggle")
+    press(person, '[name="theme"][value="dark"]')
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     page.keyboard.press("Escape")
     expect(page.locator("#display-menu")).not_to_have_attribute("open", "")
     expect(page.locator("#dark-theme-toggle")).to_be_focused()
     log_in(person, "ada", "/hub/home")
-    person.tab_to("#start")
-    page.keyboard.press("Enter")
+    press(person, "#start")
     person.wait_path("/user/ada/.*")
     person.open("/hub/home")
-    person.tab_to("#stop")
-    page.keyboard.press("Enter")
+    press(person, "#stop")
     person.sees("Start my server")
-    person.tab_to("#logout")
-    page.keyboard.press("Enter")
+    press(person, "#logout")
     person.wait_path("/hub/login")
 
 
@@ -128,12 +131,9 @@ def test_joins_a_class_after_a_mistake(class_hub, new_person):
     person = new_person(class_hub)
     page = person.page
     person.open("/hub/join")
-    person.tab_to("#username_input")
-    page.keyboard.type("zoe")
-    person.tab_to("#password_input")
-    page.keyboard.type(CLASS_PASSWORD)
-    person.tab_to("#again_input")
-    page.keyboard.type("something else")
+    write(person, "#username_input", "zoe")
+    write(person, "#password_input", CLASS_PASSWORD)
+    write(person, "#again_input", "something else")
     page.keyboard.press("Enter")
     # The browser tells it at the field, and the form has not gone.
     again = page.locator("#again_input")
@@ -142,8 +142,7 @@ def test_joins_a_class_after_a_mistake(class_hub, new_person):
     assert "At least" in described(person, "#password_input")
     page.keyboard.press("Control+A")
     page.keyboard.type(CLASS_PASSWORD)
-    person.tab_to("#join_submit")
-    page.keyboard.press("Enter")
+    press(person, "#join_submit")
     person.wait_path("/user/zoe/.*|/hub/spawn-pending/zoe|/hub/home")
 
 
@@ -168,27 +167,21 @@ def test_makes_and_revokes_a_token(hub, new_person):
     person = new_person(hub)
     page = person.page
     log_in(person, "ada", "/hub/token")
-    person.tab_to("#request-token-form summary")
-    page.keyboard.press("Enter")
-    person.tab_to("#token-scopes")
-    page.keyboard.type("nonsense")
+    press(person, "#request-token-form summary")
+    write(person, "#token-scopes", "nonsense")
     page.keyboard.press("Enter")
     person.sees("there is no scope")
     expect(page.locator("#token-scopes")).to_be_visible()
     assert "there is no scope" in described(person, "#token-scopes")
     person.open("/hub/token")
-    person.tab_to("#token-note")
-    page.keyboard.type("by keys")
-    person.tab_to("#request-token")
-    page.keyboard.press("Enter")
+    write(person, "#token-note", "by keys")
+    press(person, "#request-token")
     person.sees("Your new token")
     expect(page.locator("#token-result")).to_be_focused()
-    person.tab_to('[data-copy="token-result"]')
-    page.keyboard.press("Enter")
+    press(person, '[data-copy="token-result"]')
     row = page.locator("tr", has=page.get_by_text("by keys"))
     expect(row).to_have_count(1)
-    person.tab_to("#api-tokens-table .revoke-token-btn")
-    page.keyboard.press("Enter")
+    press(person, "#api-tokens-table .revoke-token-btn")
     expect(row).to_have_count(0)
 
 
@@ -196,23 +189,17 @@ def test_admins_rows_and_dialogs(hub, new_person):
     person = new_person(hub)
     page = person.page
     log_in(person, "root-admin", "/hub/admin")
-    person.tab_to('a[href="#add-users"]')
-    page.keyboard.press("Enter")
-    person.tab_to("#add-names")
-    page.keyboard.type("kim lee")
-    person.tab_to("#add-users button")
-    page.keyboard.press("Enter")
+    press(person, 'a[href="#add-users"]')
+    write(person, "#add-names", "kim lee")
+    press(person, "#add-users button")
     person.sees("kim")
-    person.tab_to("#admin-search")
-    page.keyboard.type("kim")
+    write(person, "#admin-search", "kim")
     page.keyboard.press("Enter")
     expect(page.locator("tbody[data-user]")).to_have_count(1)
-    person.tab_to('[data-user="kim"] .actions button')
-    page.keyboard.press("Enter")
+    press(person, '[data-user="kim"] .actions button')
     expect(page.locator('[data-live="status:kim/"]')).to_have_text("Running")
     stop_all = page.locator("summary", has_text="Stop all servers")
-    person.tab_to(".confirm summary")
-    page.keyboard.press("Enter")
+    press(person, ".confirm summary")
     button = page.get_by_role("button", name="Stop all servers now")
     expect(button).to_be_visible()
     page.keyboard.press("Escape")  # the way back is where one came from
@@ -224,16 +211,13 @@ def test_admins_rows_and_dialogs(hub, new_person):
     expect(button).to_be_focused()
     page.keyboard.press("Tab")  # whoever goes on leaves it behind
     expect(button).to_be_hidden()
-    person.tab_to(".confirm summary")
-    page.keyboard.press("Enter")
+    press(person, ".confirm summary")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator('[data-live="status:kim/"]')).to_have_text("Not running")
-    person.tab_to('[data-user="kim"] th a')
-    page.keyboard.press("Enter")
+    press(person, '[data-user="kim"] th a')
     person.wait_path("/hub/admin/user/kim")
-    person.tab_to("#delete-confirm")
-    page.keyboard.type("lee")
+    write(person, "#delete-confirm", "lee")
     page.keyboard.press("Enter")
     person.sees("To delete this user, write their name into the field.")
     assert "write their name" in described(person, "#delete-confirm")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness import HubProcess
+from harness import HubProcess, serving
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
@@ -34,10 +34,8 @@ def misbehaving_hub(tmp_path):
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     """A hub with everything switched on that has a page."""
-    hub = HubProcess(tmp_path_factory.mktemp("pages") / "hub", HUB).wait_ready()
-    yield hub
-    assert hub.stop() == 0, hub.text
-    assert "Traceback" not in hub.text, hub.text
+    with serving(tmp_path_factory.mktemp("pages") / "hub", HUB) as hub:
+        yield hub
 
 
 def test_login_page_says_what_was_wrong(hub, new_person):

@@ -21,12 +21,25 @@ def start_hub(tmp_path: Path) -> Iterator[Callable[..., HubProcess]]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def new_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Make file systems, each with options of mount(8); containers may have no right to."""
+    made: list[Path] = []
+
+    def make(options: str) -> Path:
+        place = tmp_path / f"disk{len(made)}"
+        place.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"{options},mode=0755", "none", str(place)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("needs the right to mount a file system")
+        made.append(place)
+        return place
+
+    yield make
+    for place in made:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture
+def small_disk(new_disk: Callable[[str], Path]) -> Path:
     """A file system of 4 MB of its own."""
-    place = tmp_path / "small"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0755", "none", str(place)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a file system")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    return new_disk("size=4m")

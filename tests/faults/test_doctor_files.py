@@ -189,42 +189,28 @@ def test_disk_that_is_full_is_told(small_disk):
 
 
 @pytest.mark.root
-def test_disk_that_is_nearly_full_is_warned_of(tmp_path):
-    place = tmp_path / "middle"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200m,mode=0755", "none", str(place)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a file system")
-    try:
-        found = doctor(configure(place / "hub"))
-        assert found.level("disk") == "warn" and found.code == 0
-        subprocess.run(["mount", "-o", "remount,size=900m", str(place)], check=True)
-        assert doctor(place / "hub").level("disk") == "ok"
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+def test_disk_that_is_nearly_full_is_warned_of(new_disk):
+    place = new_disk("size=200m")
+    found = doctor(configure(place / "hub"))
+    assert found.level("disk") == "warn" and found.code == 0
+    subprocess.run(["mount", "-o", "remount,size=900m", str(place)], check=True)
+    assert doctor(place / "hub").level("disk") == "ok"
 
 
 @pytest.mark.root
-def test_inodes_that_are_used_up_are_told(tmp_path):
-    place = tmp_path / "few"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=900m,nr_inodes=2000,mode=0755", "none", str(place)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a file system")
-    try:
-        directory = configure(place / "hub")
-        assert doctor(directory).level("inodes") == "ok"
-        (place / "many").mkdir()
-        with contextlib.suppress(OSError):
-            for number in range(2000):
-                (place / "many" / str(number)).touch()
-        found = doctor(directory)
-        assert found.level("inodes") == "fail" and str(place) in found.said("inodes")
-        assert "many" in mend(directory, found.mends("inodes")[0])
-        subprocess.run(["rm", "-r", str(place / "many")], check=True)
-        assert doctor(directory).level("inodes") == "ok"
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+def test_inodes_that_are_used_up_are_told(new_disk):
+    place = new_disk("size=900m,nr_inodes=2000")
+    directory = configure(place / "hub")
+    assert doctor(directory).level("inodes") == "ok"
+    (place / "many").mkdir()
+    with contextlib.suppress(OSError):
+        for number in range(2000):
+            (place / "many" / str(number)).touch()
+    found = doctor(directory)
+    assert found.level("inodes") == "fail" and str(place) in found.said("inodes")
+    assert "many" in mend(directory, found.mends("inodes")[0])
+    subprocess.run(["rm", "-r", str(place / "many")], check=True)
+    assert doctor(directory).level("inodes") == "ok"
 
 
 @pytest.mark.root

@@ -18,6 +18,8 @@ from fault_tools import LONG, SETTINGS, marked, nothing_left
 from harness import gone, merge, python_config, until
 
 TOKEN = "the-token-of-an-admin"
+#: What every configuration here begins with.
+HEAD = "import time\nfrom jupyterhub.spawner import SimpleLocalProcessSpawner\n"
 
 # -- code of others that hangs -----------------------------------------------------------------
 
@@ -62,8 +64,7 @@ HANGING = {
 
 @pytest.mark.parametrize("place", HANGING)
 def test_code_that_hangs_holds_no_server_pending_for_ever(start_hub, tmp_path, place):
-    head = "import time\nfrom jupyterhub.spawner import SimpleLocalProcessSpawner\n"
-    hub = start_hub(**python_config(tmp_path / "here", head + HANGING[place], SETTINGS))
+    hub = start_hub(**python_config(tmp_path / "here", HEAD + HANGING[place], SETTINGS))
     browser = hub.browser("ada")
     browser.get("/hub/spawn/ada")
     until(lambda: "within 3 s" in browser.get("/hub/spawn-pending/ada").text, 20)
@@ -75,8 +76,7 @@ def test_code_that_hangs_holds_no_server_pending_for_ever(start_hub, tmp_path, p
 
 def test_stop_and_poll_that_hang_do_not_hold_the_hub(start_hub, tmp_path):
     lines = (
-        "import time\nfrom jupyterhub.spawner import SimpleLocalProcessSpawner\n"
-        "class Mine(SimpleLocalProcessSpawner):\n"
+        HEAD + "class Mine(SimpleLocalProcessSpawner):\n"
         "    stop_timeout_s = 1\n"
         "    def stop(self, now=False): time.sleep(600)\n"
         "c.JupyterHub.spawner_class = Mine\n"
@@ -123,8 +123,7 @@ STOPS = {
 
 @pytest.mark.parametrize("place", STOPS)
 def test_stop_whose_code_hangs_is_no_stop_for_ever(start_hub, tmp_path, place):
-    head = "import time\nfrom jupyterhub.spawner import SimpleLocalProcessSpawner\n"
-    hub = start_hub(**python_config(tmp_path / "here", head + STOPS[place], SETTINGS))
+    hub = start_hub(**python_config(tmp_path / "here", HEAD + STOPS[place], SETTINGS))
     browser = hub.browser("ada")
     browser.start_server("ada")
     browser.submit("/hub/stop/ada", {}, page="/hub/home")
@@ -217,8 +216,7 @@ def test_database_that_another_program_locks_keeps_nothing_pending(start_hub, wh
 
 def test_start_that_comes_too_late_is_ended(start_hub, tmp_path):
     lines = (
-        "import time\nfrom jupyterhub.spawner import SimpleLocalProcessSpawner\n"
-        "class Mine(SimpleLocalProcessSpawner):\n"
+        HEAD + "class Mine(SimpleLocalProcessSpawner):\n"
         "    def start(self):\n"
         "        time.sleep(5)\n"
         "        return super().start()\n"
@@ -309,8 +307,7 @@ def test_cancel_settles_at_once_and_what_comes_late_is_ended(start_hub, tmp_path
 
 @pytest.mark.parametrize("place", HANGING)
 def test_cancel_of_a_start_whose_code_hangs_settles_at_once(start_hub, tmp_path, place):
-    head = "import time\nfrom jupyterhub.spawner import SimpleLocalProcessSpawner\n"
-    hub = start_hub(**python_config(tmp_path / "here", head + HANGING[place], LONG))
+    hub = start_hub(**python_config(tmp_path / "here", HEAD + HANGING[place], LONG))
     browser = hub.browser("ada")
     browser.get("/hub/spawn/ada")
     time.sleep(1)

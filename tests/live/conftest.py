@@ -13,16 +13,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from apiworld import CONFIG, World  # noqa: E402
 from class_tools import classroom  # noqa: E402
-from harness import HubProcess, starting  # noqa: E402
+from harness import HubProcess, serving, starting  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     """A hub that all tests of one module share; each uses user names of its own."""
-    hub = HubProcess(tmp_path_factory.mktemp("hub")).wait_ready()
-    yield hub
-    assert hub.stop() == 0, hub.text
-    assert "Traceback" not in hub.text, hub.text
+    with serving(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
 
 
 @pytest.fixture
@@ -34,10 +32,8 @@ def start_hub(tmp_path: Path) -> Iterator[Callable[..., HubProcess]]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A hub for the REST API that all tests of one module share; each makes its own users."""
-    hub = HubProcess(tmp_path_factory.mktemp("world"), CONFIG).wait_ready()
-    yield World(hub)
-    assert hub.stop() == 0, hub.text
-    assert "Traceback" not in hub.text, hub.text
+    with serving(tmp_path_factory.mktemp("world"), CONFIG) as hub:
+        yield World(hub)
 
 
 @pytest.fixture
@@ -78,6 +74,6 @@ def bench(tmp_path):
 def probe(room):
     """A program of root's that tells what it finds itself to be."""
     from root_tools import install
-    from test_warm_process import PROBE
+    from warm_tools import PROBE
 
     return install(room.place / "probe", PROBE, room.python)

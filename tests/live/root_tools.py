@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import ROOT, until
+from harness import ROOT
+from warm_tools import MODULES, started
 
 from minihub import process, warmguard, warmroot, warmstart
 from minihub.warm import Learned, WarmParent, find_command
@@ -33,7 +34,6 @@ AS_ROOT = [
 #: What is the same for all servers.
 COMMON = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "Asia/Tokyo"}
 OWN = tuple(sorted({*warmstart.OWN_NAMES, "JUPYTERHUB_API_TOKEN"}))
-MODULES = ("json", "random", "tempfile", "multiprocessing", "wsgiref.handlers", "logging", "uuid")
 
 
 @contextlib.contextmanager
@@ -141,12 +141,7 @@ class Bench:
             ),
             "timeout_s": 30,
         }
-        argv = [str(script), *args]
-        if parent is None:
-            one = process.start(argv, **given)
-        else:
-            parent.judge(argv, given["env"])
-            one = parent.start_server(argv, **given)
+        one = started([str(script), *args], parent, **given)
         self.started.append(one)
         return one
 
@@ -168,8 +163,3 @@ class Bench:
             one.stop(0, 0, 10)
         for parent in self.parents:
             parent.stop()
-
-
-def until_there(path: str | Path) -> None:
-    """Wait until a program has written all of its JSON object."""
-    until(lambda: Path(path).read_text().endswith("}"), 60)

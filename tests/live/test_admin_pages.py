@@ -8,7 +8,7 @@ import time
 import zipfile
 
 import pytest
-from harness import HubProcess, gone, until
+from harness import HubProcess, gone, serving, until
 
 CONFIG = {"JupyterHub": {"allow_named_servers": True, "admin_access": True}}
 
@@ -16,10 +16,8 @@ CONFIG = {"JupyterHub": {"allow_named_servers": True, "admin_access": True}}
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     """One hub for all tests; each uses user names of its own."""
-    hub = HubProcess(tmp_path_factory.mktemp("admin") / "hub", CONFIG).wait_ready()
-    yield hub
-    assert hub.stop() == 0, hub.text
-    assert "Traceback" not in hub.text, hub.text
+    with serving(tmp_path_factory.mktemp("admin") / "hub", CONFIG) as hub:
+        yield hub
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from apiworld import World, config
-from harness import HubProcess
+from harness import serving
 
 SECRET = "wiki-service-token"
 WIKI = {
@@ -29,9 +29,8 @@ def world(tmp_path_factory):
     settings = config(
         services=[*config()["JupyterHub"]["services"][:1], WIKI, QUIET], load_roles=ROLES
     )
-    hub = HubProcess(tmp_path_factory.mktemp("oauth"), settings).wait_ready()
-    yield World(hub)
-    assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text
+    with serving(tmp_path_factory.mktemp("oauth"), settings) as hub:
+        yield World(hub)
 
 
 def authorize_url(name="wiki", **changes):

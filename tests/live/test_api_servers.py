@@ -8,7 +8,7 @@ import threading
 import pytest
 from admin_tools import wait_until
 from apiworld import ADMIN, Caller, World, config
-from harness import HubProcess, merge
+from harness import merge, serving
 
 HOOK = """
 import yaml
@@ -40,9 +40,8 @@ def stuck(tmp_path_factory):
     """A hub whose servers never answer, one at a time, and which waits for them only briefly."""
     mute = {"Spawner": {"environment": {"FAKE_MODE": "mute"}, "http_timeout": 60}}
     settings = merge(config(concurrent_spawn_limit=1, **SLOW), mute)
-    hub = HubProcess(tmp_path_factory.mktemp("stuck"), settings).wait_ready()
-    yield World(hub)
-    assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text
+    with serving(tmp_path_factory.mktemp("stuck"), settings) as hub:
+        yield World(hub)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +50,8 @@ def strict(tmp_path_factory):
     directory = tmp_path_factory.mktemp("strict")
     (directory / "hook.py").write_text(HOOK)
     settings = config(allow_named_servers=False, active_server_limit=1)
-    hub = HubProcess(directory, settings, args=("-f", "hook.py")).wait_ready()
-    yield World(hub)
-    assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text
+    with serving(directory, settings, args=("-f", "hook.py")) as hub:
+        yield World(hub)
 
 
 # -- one server's life -----------------------------------------------------------------------

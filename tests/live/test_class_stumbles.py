@@ -17,7 +17,7 @@ from class_tools import (
     shown_codes,
     teacher,
 )
-from harness import Browser, HubProcess
+from harness import Browser, serving
 
 from minihub.classbook import CodeNotGood
 
@@ -25,11 +25,9 @@ from minihub.classbook import CodeNotGood
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     """A hub whose people join with a class code."""
-    hub = HubProcess(tmp_path_factory.mktemp("stumbles") / "hub", classroom()).wait_ready()
-    make_code(hub, uses=1000)
-    yield hub
-    assert hub.stop() == 0, hub.text
-    assert "Traceback" not in hub.text
+    with serving(tmp_path_factory.mktemp("stumbles") / "hub", classroom()) as hub:
+        make_code(hub, uses=1000)
+        yield hub
 
 
 @pytest.fixture(scope="module")

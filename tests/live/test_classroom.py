@@ -24,7 +24,7 @@ from class_tools import (
     users,
     write,
 )
-from harness import Browser, HubProcess, until
+from harness import Browser, HubProcess, serving, until
 
 TAKEN = "This name is taken. Choose another one."
 
@@ -32,11 +32,9 @@ TAKEN = "This name is taken. Choose another one."
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     """A hub whose people join with a class code."""
-    hub = HubProcess(tmp_path_factory.mktemp("classroom") / "hub", classroom()).wait_ready()
-    make_code(hub, uses=1000)
-    yield hub
-    assert hub.stop() == 0, hub.text
-    assert "Traceback" not in hub.text
+    with serving(tmp_path_factory.mktemp("classroom") / "hub", classroom()) as hub:
+        make_code(hub, uses=1000)
+        yield hub
 
 
 @pytest.fixture(scope="module")

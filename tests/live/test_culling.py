@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from admin_tools import PROGRAM, Admin, wait_until
-from harness import ROOT, HubProcess
+from harness import ROOT, serving
 
 SCOPES = "list:users,read:users:activity,read:servers,delete:servers"
 
@@ -25,10 +25,8 @@ FAKES = {"Spawner": {"environment": {"FAKE_KERNELS": BUSY}}}
 def admin(tmp_path_factory):
     """One hub for all tests of the verb; each uses user names of its own."""
     options = {"allow_named_servers": True, "admin_access": True}
-    hub = HubProcess(tmp_path_factory.mktemp("hub"), {"JupyterHub": options, **FAKES}).wait_ready()
-    yield Admin(hub)
-    assert hub.stop() == 0, hub.text
-    assert "Traceback" not in hub.text, hub.text
+    with serving(tmp_path_factory.mktemp("hub"), {"JupyterHub": options, **FAKES}) as hub:
+        yield Admin(hub)
 
 
 # -- the verb ---------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import requests
-from harness import FAKE_SERVER, ROOT, HubProcess, until
+from harness import FAKE_SERVER, ROOT, serving, until
 
 FILE = '''
 # A course's hub, with what such files usually have in them.
@@ -131,10 +131,8 @@ def course(tmp_path_factory):
     directory = tmp_path_factory.mktemp("course")
     text = FILE.replace("SERVER]", f"{str(FAKE_SERVER)!r}]")
     (directory / "jupyterhub_config.py").write_text(text)
-    hub = HubProcess(directory, defaults={}, env={"COLOUR": "blue"}).wait_ready()
-    yield hub
-    assert hub.stop() == 0, hub.text
-    assert "Traceback" not in hub.text
+    with serving(directory, defaults={}, env={"COLOUR": "blue"}) as hub:
+        yield hub
 
 
 def test_file_is_taken_with_no_more_than_hints(course):

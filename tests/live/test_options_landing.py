@@ -5,12 +5,12 @@ import time
 import pytest
 import requests
 from harness import (
-    HubProcess,
     free_port,
     make_certificate,
     merge,
     python_config,
     resolve_to_loopback,
+    serving,
 )
 from harness import until as wait_until
 
@@ -42,10 +42,8 @@ def plain(tmp_path_factory):
         "api_page_default_limit": 2,
         "api_page_max_limit": 4,
     }
-    hub = HubProcess(tmp_path_factory.mktemp("plain"), {"JupyterHub": config}).wait_ready()
-    yield hub
-    assert hub.stop() == 0, hub.text
-    assert "Traceback" not in hub.text
+    with serving(tmp_path_factory.mktemp("plain"), {"JupyterHub": config}) as hub:
+        yield hub
 
 
 def test_default_url_is_where_people_go_who_ask_for_nothing(plain):

@@ -233,18 +233,18 @@ def test_link_in_the_home_does_not_widen_the_sandbox(start_hub, tmp_path):
     homes = str(tmp_path / "homes" / "{username}")
     hub = start_hub(
         {
-            "Spawner": {"notebook_dir": f"{homes}/work", "environment": {"DATA": f"{homes}/data"}},
+            "Spawner": {"notebook_dir": f"{homes}/own", "environment": {"DATA": f"{homes}/data"}},
             "SimpleLocalProcessSpawner": {"sandbox": "on", "home_dir_template": homes},
         }
     )
     browser, run = hub.browser("eve"), shell(hub, "eve")
     browser.start_server("eve")
-    for name in ("work", "data"):
+    for name in ("own", "data"):
         run(f"ln -s {shlex.quote(str(key.parent))} $HOME/{name}")
     browser.submit("/hub/stop/eve", {}, "/hub/home")
     until(lambda: hub.server_pid("eve") is None)
     browser.start_server("eve")
-    assert "key" in run("readlink -f $HOME/work/key")
-    for path in ("$HOME/work/key", "$HOME/data/key", shlex.quote(str(key))):
+    assert "key" in run("readlink -f $HOME/own/key")
+    for path in ("$HOME/own/key", "$HOME/data/key", shlex.quote(str(key))):
         assert REFUSED in run(f"cat {path}"), path
         assert REFUSED in run(f"echo x >> {path}"), path

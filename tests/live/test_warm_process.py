@@ -13,22 +13,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from warm_tools import DIFFERENCES, MODULES, PROBE, compared, holds, started, until_there
 
 from minihub import process, warm
 from minihub.warm import Learned, NotWarm, Plan, WarmParent
 
-PROBE = Path(__file__).with_name("warm_probe.py")
 PATH = f"{os.path.dirname(sys.executable)}:/usr/bin:/bin"
 #: What is the same for all servers.
 COMMON = {"PATH": PATH, "LANG": "C.UTF-8", "TZ": "Asia/Tokyo"}
 OWN = ("HOME", "JUPYTERHUB_API_TOKEN", "MINIHUB_SERVER_ID", "SHELL", "USER")
-MODULES = ("json", "random", "tempfile", "multiprocessing", "wsgiref.handlers", "logging", "uuid")
-
-#: What differs between a cold and a warm start, and why that does not matter.
-DIFFERENCES = {
-    # A frame or two of ours lie below the program's own: they are seen in tracebacks alone.
-    "depth of the stack",
-}
 
 
 @pytest.fixture
@@ -89,12 +82,7 @@ class Starter:
             "launch": process.LaunchSpec(**launch),
             "timeout_s": 30,
         }
-        argv = [str(script), str(answer), *args]
-        if parent is None:
-            one = process.start(argv, **given)
-        else:
-            parent.judge(argv, given["env"])
-            one = parent.start_server(argv, **given)
+        one = started([str(script), str(answer), *args], parent, **given)
         self.started.append(one)
         if not wait:
             return one
@@ -113,24 +101,6 @@ def start(tmp_path):
     yield starter
     for one in starter.started:
         one.stop(0, 0, 10)
-
-
-def until_written(path):
-    deadline = time.monotonic() + 20
-    while not (path.exists() and path.read_text().endswith("}")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def compared(facts):
-    """Return facts that should not depend on how a process was started."""
-    marker = facts["environment"].get(process.MARKER, "?")
-    text = json.dumps({k: v for k, v in facts.items() if not k.startswith("#")})
-    text = text.replace(marker, "MARKER").replace(marker.encode().hex(), "MARKER")
-    found = json.loads(text)
-    found["main"]["__loader__"] = found["main"]["__loader__"].partition(" at ")[0]
-    found["environment in C"] = sorted(found["environment in C"].splitlines())
-    return found
 
 
 @pytest.mark.parametrize(
@@ -175,20 +145,6 @@ def test_cold_and_warm_processes_do_not_differ(program, new_parent, start, flags
 # -- what two servers of one parent have in common ------------------------------------------
 
 
-def holds(pid, needle):
-    """Return whether a process has these bytes anywhere in its memory."""
-    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-        span, rights, *_rest = line.split()
-        if "r" not in rights or line.endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
-            continue
-        begin, end = (int(part, 16) for part in span.split("-"))
-        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-            memory.seek(begin)
-            if needle in memory.read(end - begin):
-                return True
-    return False
-
-
 def test_two_servers_have_nothing_of_each_other(program, new_parent, start, tmp_path):
     """Not in memory, nor open, nor on the way: no token, no random number, no name of a file."""
     script = program()
@@ -196,7 +152,7 @@ def test_two_servers_have_nothing_of_each_other(program, new_parent, start, tmp_
     pids = {}
     for user in ("ada", "eve", "mia"):
         one = start(script, "import time; time.sleep(60)", parent=parent, user=user, wait=False)
-        until_written(tmp_path / f"answer-{start.count}.json")
+        until_there(tmp_path / f"answer-{start.count}.json")
         pids[user] = one.identity.pid
     for user, pid in pids.items():
         secret = f"secret-of-{user}".encode()
@@ -404,12 +360,12 @@ def test_signals_reach_the_process_and_interrupt_it(program, new_parent, start, 
     parent = new_parent(script)
     wait = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.exit(3)"
     one = start(script, wait, parent=parent, wait=False)
-    until_written(tmp_path / "answer-1.json")
+    until_there(tmp_path / "answer-1.json")
     one.stop(10, 0, 0)
     assert one.poll() == 3
     stubborn = "import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(60)"
     one = start(script, stubborn, parent=parent, wait=False)
-    until_written(tmp_path / "answer-2.json")
+    until_there(tmp_path / "answer-2.json")
     one.stop(0, 0.5, 10)
     assert one.poll() == -9
 
@@ -424,7 +380,7 @@ def test_process_is_known_by_its_marker_and_its_descendants_too(
         "subprocess.Popen(['sh', '-c', '(setsid sleep 300 &)']).wait()\ntime.sleep(60)"
     )
     one = start(script, leave, parent=parent, wait=False)
-    until_written(tmp_path / "answer-1.json")
+    until_there(tmp_path / "answer-1.json")
     deadline = time.monotonic() + 10
     while len(one.tree()) < 2:
         assert time.monotonic() < deadline

@@ -16,9 +16,8 @@ from notebook_tools import Notebook, run
 from root_tools import (
     AS_ROOT,
     install,
-    until_there,
 )
-from test_warm_process import DIFFERENCES, PROBE, compared, holds
+from warm_tools import DIFFERENCES, PROBE, compared, holds, until_there
 
 from minihub import warmrights, warmroot
 from minihub.warm import NotWarm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from apiworld import World, config, merge
-from harness import HubProcess, until
+from harness import HubProcess, serving, until
 
 #: What the group staff may do: much, and not everything.
 STAFF = ["admin:users", "tokens", "shutdown"]
@@ -25,9 +25,8 @@ def world(tmp_path_factory):
             {"name": "porters", "scopes": ["admin:services", "admin:groups"], "users": ["porter"]},
         ],
     )
-    hub = HubProcess(tmp_path_factory.mktemp("world"), settings).wait_ready()
-    yield World(hub)
-    assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text
+    with serving(tmp_path_factory.mktemp("world"), settings) as hub:
+        yield World(hub)
 
 
 def refused(response) -> bool:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import requests
-from harness import HubProcess
+from harness import serving
 
 SECRETS = {"wiki": "wiki-secret-token", "forum": "forum-secret-token"}
 VERIFIER = "v" * 60
@@ -27,9 +27,8 @@ def hub(tmp_path_factory):
     services.append({"name": "boss", "api_token": BOSS, "admin": True})
     role = {"name": "user", "scopes": ["self", "access:services"]}
     settings = {"services": services, "load_roles": [role], "trust_user_provided_tokens": True}
-    hub = HubProcess(tmp_path_factory.mktemp("oauth"), {"JupyterHub": settings}).wait_ready()
-    yield hub
-    assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text
+    with serving(tmp_path_factory.mktemp("oauth"), {"JupyterHub": settings}) as hub:
+        yield hub
 
 
 def query(name="wiki", **changes):

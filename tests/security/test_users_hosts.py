@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness import HubProcess, free_port, resolve_to_loopback
+from harness import free_port, resolve_to_loopback, serving
 
 from minihub.web import cookies
 
@@ -15,12 +15,11 @@ def hub(tmp_path_factory):
     resolve_to_loopback(patch, "hub.test")
     port = free_port()
     config = {"port": port, "subdomain_host": f"http://hub.test:{port}"}
-    hub = HubProcess(tmp_path_factory.mktemp("hosts"), {"JupyterHub": config}).wait_ready()
-    hub.host = lambda name: f"http://{name}.hub.test:{port}"
-    for name in ("ada", "eve"):
-        hub.browser(name).start_server(name)
-    yield hub
-    assert hub.stop() == 0 and "Traceback" not in hub.text, hub.text
+    with serving(tmp_path_factory.mktemp("hosts"), {"JupyterHub": config}) as hub:
+        hub.host = lambda name: f"http://{name}.hub.test:{port}"
+        for name in ("ada", "eve"):
+            hub.browser(name).start_server(name)
+        yield hub
     patch.undo()
 
 
