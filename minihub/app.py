@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import getpass
 import logging
 import os
 import queue
@@ -55,6 +54,7 @@ from . import (
 )
 from .accounts import Accounts
 from .announcements import Announcements
+from .auth.osusers import own_name
 from .authstate import AuthStates
 from .caretaker import Caretaker
 from .config import Loaded
@@ -431,7 +431,7 @@ def _bind_hub(options: JupyterHub, state_dir: Path) -> Iterator[socket.socket]:
 
 @contextmanager
 def _bind(ip: str, port: int, option: str) -> Iterator[socket.socket]:
-    """Give a listening socket. Raises AlreadyRunning naming who holds the port."""
+    """Give a listening socket. Raises AlreadyRunning naming who holds the port, ConfigError."""
     host = "" if ip == "*" else ip
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -444,11 +444,12 @@ def _bind(ip: str, port: int, option: str) -> Iterator[socket.socket]:
             if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
                 raise ConfigError(
                     f"{option.replace('port', 'ip')}: {where} is no address of this machine: "
-                    f"{error.strerror}"
+                    f"{error.strerror}. Leave it empty for all addresses, or name one of its own"
                 ) from error
             if error.errno != errno.EADDRINUSE:
+                free = f"; those below 1024 are root's: --{option}=8000" if port < 1024 else ""
                 raise AlreadyRunning(
-                    f"{option}: cannot listen on {where} port {port}: {error.strerror}"
+                    f"{option}: cannot listen on {where} port {port}: {error.strerror}{free}"
                 ) from error
             holder = machine.port_holder(port)
             who = f" by {holder}" if holder else ""
@@ -549,7 +550,7 @@ def _greet(
     nearest, *others = addresses.public_urls(options, port)
     say(f"minihub {__version__} is running. Its data: {hub.info.state_dir}")
     simple = issubclass(hub.spawner_class, SimpleLocalProcessSpawner)
-    me = getpass.getuser()
+    me = own_name()
     if simple and os.getuid() == 0:
         log.warning(
             "SimpleLocalProcessSpawner runs every server as root: whoever may start one owns this "

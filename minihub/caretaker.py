@@ -166,13 +166,18 @@ def _as_text(path: Path) -> str:
 
 def _add(packed: zipfile.ZipFile, path: str, name: str, given_up: Callable[[], bool]) -> None:
     """Add a file to a zip, unless it is a link or no file. Raises OSError."""
-    info = os.lstat(path)
-    if not stat.S_ISREG(info.st_mode):
+    if not stat.S_ISREG(os.lstat(path).st_mode):
         return
-    if info.st_size > info.st_blocks * 512 + _MOST_HOLE:
-        raise OSError(errno.EFBIG, "it takes far less on the disk than it is long", path)
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as source:
-        entry = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
+    # It may become a pipe before it is opened: that must not wait for somebody who writes.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(path, flags), "rb") as source:
+        info = os.fstat(source.fileno())
+        if not stat.S_ISREG(info.st_mode):
+            return
+        if info.st_size > info.st_blocks * 512 + _MOST_HOLE:
+            raise OSError(errno.EFBIG, "it takes far less on the disk than it is long", path)
+        opened = f"/dev/fd/{source.fileno()}"
+        entry = zipfile.ZipInfo.from_file(opened, name, strict_timestamps=False)
         entry.compress_type = zipfile.ZIP_DEFLATED
         with packed.open(entry, "w", force_zip64=info.st_size >= 2**31) as target:
             while block := source.read(_BLOCK):

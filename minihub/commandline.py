@@ -145,7 +145,7 @@ def parse(arguments: Sequence[str], verbs: Sequence[Verb]) -> tuple[Verb, Call]:
         raise UsageError(f"{verb.words} has flags of its own and must come first")
     for flag in sorted((call.switches - showing) | set(call.values)):
         if flag not in verb.takes():
-            owners = [other.words for other in verbs if flag in other.takes()]
+            owners = [other.words or "the start" for other in verbs if flag in other.takes()]
             raise UsageError(f"{flag} belongs to {' and '.join(owners)}")
     if call.options and not verb.configured and not showing:
         raise UsageError(f"{verb.words} reads no configuration and takes no {call.options[0][2]}")

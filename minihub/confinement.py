@@ -134,16 +134,16 @@ def private_sockets(table: str = "/proc/net/unix") -> Iterator[str]:
     """
     me = os.geteuid()
     try:
-        lines = Path(table).read_text(errors="surrogateescape").splitlines()[1:] if me else []
+        lines = Path(table).read_text(errors="surrogateescape").split("\n")[1:] if me else []
     except OSError:
         return
     for line in lines:
         fields = line.split(maxsplit=7)
-        if len(fields) < 8 or not int(fields[3], 16) & _LISTENS or not fields[7].startswith("/"):
-            continue
         try:
+            if len(fields) < 8 or not int(fields[3], 16) & _LISTENS or fields[7][0] != "/":
+                continue
             info = os.stat(fields[7])
-        except OSError:
+        except (OSError, ValueError):  # a name may hold anything, ends of lines too
             continue
         if info.st_uid != me and (info.st_mode & 0o002 or not os.access(fields[7], os.W_OK)):
             continue

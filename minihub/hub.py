@@ -21,14 +21,14 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-from . import aio, clock, deadline, limits, metrics, warmpool
+from . import aio, clock, deadline, limits, metrics, startwords, warmpool
 from .accounts import Accounts
 from .activity import Activity
 from .audit import Audit
 from .authstate import AuthStates
 from .burst import Turns
 from .directory import Names
-from .errors import BadRequest, MinihubError, SpawnError, SpawnTimeout, StoreError
+from .errors import BadRequest, MinihubError, ProxyError, SpawnError, SpawnTimeout, StoreError
 from .hubroutes import HubRoutes
 from .line import Line
 from .models import User
@@ -265,10 +265,9 @@ class Hub:
             self._start(server, user, user_options, handler)
         except SpawnError as error:
             self._start_failed(server, error, clock.monotonic() - began)
-        except StoreError as error:
+        except (StoreError, ProxyError) as error:
             log.error("Starting %s: %s", server.full_name, error)
-            wrapped = SpawnError(Text("the hub cannot use its database at the moment"))
-            self._start_failed(server, wrapped, clock.monotonic() - began)
+            self._start_failed(server, startwords.unusable(error), clock.monotonic() - began)
         except Exception as error:
             log.exception("Starting %s failed", server.full_name)
             wrapped = SpawnError(Text("the hub met an error: %(error)s", error=str(error)))

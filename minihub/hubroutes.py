@@ -105,13 +105,15 @@ class HubRoutes:
             # Those asked of the proxy first: what was added since then is not taken for stale.
             servers = {self.of_server(server): server for server in self._servers()}
             fixed = self._fixed()
-            for spec, server in servers.items():
-                self._check_server(spec, server, found.get(spec))
-            # Last, with the hub's own at the end: a proxy that has just begun waits for that one.
-            for spec, (target, data) in fixed.items():
-                if found.get(spec, {}).get("target") != target:
-                    self._add(spec, target, data)
-            for spec in set(found) - set(fixed) - set(servers):
+            own = {self.hub_routespec: fixed.pop(self.hub_routespec)}
+            try:
+                for spec, server in servers.items():
+                    self._check_server(spec, server, found.get(spec))
+                self._add_missing(fixed, found)
+            finally:
+                # Last, but whatever became of the others: a proxy that has just begun waits for it.
+                self._add_missing(own, found)
+            for spec in set(found) - set(fixed) - set(own) - set(servers):
                 log.warning("Deleting the stale route %s", spec)
                 self._ask(self.proxy.delete_route, spec)
             if note_activity:
@@ -120,13 +122,18 @@ class HubRoutes:
     def _fixed(self) -> dict[str, tuple[str, dict[str, Any]]]:
         """Return ``{routespec: (target, data)}`` of the routes that come and go with the hub."""
         extra = getattr(self.proxy, "extra_routes", {})
-        routes = {
+        return {
             self.hub_routespec: (self._hub_target(), {"hub": True}),
             **{spec: (target, {"extra": True}) for spec, target in extra.items()},
             **self.services.routes(),
         }
-        last = {self.hub_routespec: routes.pop(self.hub_routespec)}
-        return routes | last
+
+    def _add_missing(
+        self, routes: dict[str, tuple[str, dict[str, Any]]], found: dict[str, dict[str, Any]]
+    ) -> None:
+        for spec, (target, data) in routes.items():
+            if found.get(spec, {}).get("target") != target:
+                self._add(spec, target, data)
 
     def _check_server(self, spec: str, server: Server, route: dict[str, Any] | None) -> None:
         if not server.ready or (route is not None and route["target"] == server.target):

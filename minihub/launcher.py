@@ -42,8 +42,8 @@ RESOLVE_NO_SYMLINKS = 0x04
 #: The number of clone(2), whose arguments all are 0 here but the first.
 CLONE = {"x86_64": 56, "aarch64": 220}
 #: prlimit64(2) as processors call it: what the kernel names the processor, and the call's number.
-#: The second is that of 32-bit programs on the first.
-PRLIMIT = ((0xC000003E, 302), (0x40000003, 340), (0xC00000B7, 261))
+#: The second and the last are those of 32-bit programs on the one before.
+PRLIMIT = ((0xC000003E, 302), (0x40000003, 340), (0xC00000B7, 261), (0x40000028, 369))
 PR_SET_SECCOMP = 22
 EXIT_CODE = 126
 
@@ -185,7 +185,11 @@ def open_path(path: bytes) -> int:
         if failed.error.errno not in (errno.ENOSYS, errno.EPERM):
             raise failed.error from None
     # A container's filter of calls may not know that one.
-    return os.open(path, flags | os.O_NOFOLLOW)
+    descriptor = os.open(path, flags | os.O_NOFOLLOW)
+    if os.readlink(b"/proc/self/fd/%d" % descriptor) != path:
+        os.close(descriptor)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return descriptor
 
 
 def enter_sandbox(spec: dict) -> None:

@@ -548,6 +548,10 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
         if not self.is_confined:
             return
         yield from confinement.gaps(self.hidden())
+        yield from self.wide_paths()
+
+    def wide_paths(self) -> Iterator[str]:
+        """Yield which paths that servers may use hold what none may see, as sentences."""
         for option in ("sandbox_read", "sandbox_write"):
             for path in getattr(self, option):
                 if self.hidden().lies_in(os.path.realpath(path)):

@@ -11,7 +11,6 @@ Sources: JupyterHub's commands ``token`` and ``upgrade-db``.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import re
@@ -34,6 +33,7 @@ from . import (
     upgrade,
 )
 from .accounts import Accounts
+from .auth.osusers import own_name
 from .config import Loaded
 from .errors import ConfigError, MinihubError, NotPermitted, SchemaError, UsageError
 from .hookinfo import HubInfo, UserInfo
@@ -183,14 +183,6 @@ def hub_says(user: str) -> Iterator[None]:
         if error.answered == 404:
             raise no_such_user(user) from error
         raise Failed(error.said or str(error)) from error
-
-
-def own_name() -> str:
-    """Return the name of the operating system's user who runs this, or the number without one."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def user_path(name: str) -> str:

@@ -572,6 +572,7 @@ class ConfigurableHTTPProxy(Proxy):
                 spec = spec.lstrip("/") or "/"
             data = {key: facts[key] for key in facts if key not in ("target", "jupyterhub")}
             routes[spec] = {"routespec": spec, "target": facts["target"], "data": data}
+        self.is_open |= "/" in routes  # it may have come although its answer did not
         return routes
 
 

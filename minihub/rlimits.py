@@ -97,6 +97,8 @@ def _number(name: str, value: Any) -> int:
     try:
         if isinstance(value, str) and not is_size and not value.isdecimal():
             raise TraitError
+        if isinstance(value, float) and value % 1:
+            raise TraitError
         number = ByteSpecification(allow_none=False).validate(None, value)
     except TraitError:
         size = ", a size such as 512M" if is_size else ""
@@ -123,6 +125,11 @@ def missing(given: Mapping[str, Any], *, is_shared: bool) -> Iterator[str]:
                 f"{option}: {word} is to be {_word(hard)}, and this hub may not raise it above "
                 f"{_word(most)}, which takes root with CAP_SYS_RESOURCE: no server starts"
             )
+        elif word == "nofile" and _size(hard) > _most_open():
+            yield (
+                f"{option}: nofile is to be {_word(hard)}, and this system allows {_most_open()} "
+                "(sysctl fs.nr_open): no server starts"
+            )
         elif word == "nproc" and is_shared and is_root:
             yield f"{option}: nproc does not bind root, as whom all servers run"
         elif word == "nproc" and is_shared:
@@ -141,6 +148,14 @@ def _may_raise() -> bool:
     if found is None:
         return os.geteuid() == 0
     return bool(int(found[1], 16) >> _CAP_SYS_RESOURCE & 1)
+
+
+def _most_open() -> float:
+    """Return how many descriptors the system lets anybody have, root too."""
+    try:
+        return int(Path("/proc/sys/fs/nr_open").read_text())
+    except (OSError, ValueError):
+        return math.inf
 
 
 def _word(limit: int) -> str:

@@ -346,13 +346,17 @@ def _columns(cells: Sequence[str], line: int) -> list[str] | None:
                     "are passed over.",
                     line=line,
                     cell=safe(cell, 40),
-                    known=", ".join(READ),
+                    known=", ".join((*READ, *(one.replace("_", " ") for one in _HALVES))),
                     others=", ".join(PASSED_OVER),
                 )
             )
         if name and names.count(name) > 1:
             raise BadRequest(
-                Text('Line %(line)s: two columns are called "%(name)s".', line=line, name=name)
+                Text(
+                    'Line %(line)s: two columns are called "%(name)s".',
+                    line=line,
+                    name=safe(cell, 40),
+                )
             )
     return names
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import runtime
-from .errors import SpawnError
+from .errors import ProxyError, SpawnError, StoreError
 from .texts import Text
 
 #: What installs the default server program.
@@ -79,6 +79,13 @@ def not_started(why: str) -> SpawnError:
 
 def unusable_address(error: ValueError) -> SpawnError:
     return SpawnError(Text("The server's address cannot be used: %(why)s.", why=error))
+
+
+def unusable(error: StoreError | ProxyError) -> SpawnError:
+    """Return the error of a start that the hub's own parts made impossible."""
+    if isinstance(error, StoreError):
+        return SpawnError(Text("the hub cannot use its database at the moment"))
+    return SpawnError(Text("the hub's proxy does not answer at the moment"))
 
 
 def no_process(error: OSError) -> SpawnError:

@@ -32,9 +32,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-#: What makes a file one that others can change. A list of further users and groups who may (ACL)
-#: shows as the group's bits.
-WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 #: What everybody may write to and nobody can change.
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 #: Names in /proc through which one gets to files that lie elsewhere.
@@ -123,6 +120,7 @@ class Vetting:
             raise NotRoots(path, f"belongs to the user with the number {facts.st_uid}")
         if facts.st_mode & stat.S_IWOTH:
             raise NotRoots(path, "can be written by everybody")
+        # A list of further users and groups who may (ACL) shows as the group's bits.
         if facts.st_mode & stat.S_IWGRP:
             raise NotRoots(path, f"can be written by the group with the number {facts.st_gid}")
         if stat.S_ISDIR(facts.st_mode):
@@ -403,8 +401,9 @@ class Guard:
             raise
 
     def _open(self, path: Any, mode: Any, flags: int) -> None:
-        if not isinstance(path, (str, bytes)):
+        if isinstance(path, int):
             return  # what is open already was judged when it was opened
+        path = os.fspath(path)
         if flags & os.O_ACCMODE == os.O_WRONLY or flags & os.O_CREAT and flags & os.O_EXCL:
             return
         if mode is None and not os.path.isabs(path):

@@ -154,7 +154,8 @@ def learn(setup: dict[str, Any]) -> dict[str, Any]:
         while not 0 < status_of(setup["port"], prefix + "api", token) < 500:
             ended, status = os.waitpid(copy, os.WNOHANG)
             if ended:
-                return {"problem": f"its throw-away start ended (status {status})"}
+                code = os.waitstatus_to_exitcode(status)
+                return {"problem": f"its throw-away start ended with exit code {code}"}
             if time.monotonic() > deadline:
                 return {"problem": "its throw-away start did not answer in time"}
             time.sleep(pause_s)

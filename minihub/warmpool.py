@@ -413,7 +413,9 @@ class Pool:
 
     def _failed(self, entry: _Entry, parent: WarmParent | None, error: Exception) -> None:
         reason = str(error)
-        entry.not_roots = getattr(error, "path", None)
+        path = getattr(error, "path", None)
+        # A refusal that is not about whose it is does not go away by looking again.
+        entry.not_roots = None if path is None or warmroot.is_roots(path) else path
         report = parent.report if parent is not None else {}
         entry.watched = tuple(path for path in report.get("files", ()) if os.path.isdir(path))
         entry.seen = self._snapshot(entry)

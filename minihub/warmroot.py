@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import process, runtime, warmguard
+from . import clock, process, runtime, warmguard
 from .warmplan import NotWarm, Plan
 
 #: Ids for parents and for what learns, between those of accounts and those that systemd lends.
@@ -175,8 +175,10 @@ def learners_home(directory: Path, uid: int) -> Iterator[str]:
     try:
         yield home
     finally:
-        end_all(uid)
-        remove_leftover(directory)
+        try:
+            end_all(uid)
+        finally:
+            remove_leftover(directory)
 
 
 def remove_leftover(directory: Path) -> None:
@@ -189,12 +191,14 @@ def remove_leftover(directory: Path) -> None:
 
 
 def end_all(uid: int) -> None:
-    """End every process of an id that is ours alone."""
-    deadline = time.monotonic() + _END_S
-    while uid in IDS and time.monotonic() < deadline:
+    """End every process of an id that is ours alone. Raises NotWarm when they do not end."""
+    deadline = clock.monotonic() + _END_S
+    while uid in IDS:
         found = [pid for pid, ids in _running() if uid in ids]
         if not found:
             return
+        if clock.monotonic() > deadline:
+            raise NotWarm(f"what its throw-away start left running does not end: {len(found)} left")
         for pid in found:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)

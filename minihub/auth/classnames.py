@@ -79,7 +79,7 @@ def mixed_up_problem(name: str) -> str:
     """
     scripts = {unicodedata.name(character, "").partition(" ")[0] for character in name}
     if len(scripts & _ALIKE) > 1:
-        return Text("it mixes letters of scripts that look alike")
+        return Text("it mixes letters of scripts that look alike; write it in one alphabet")
     return ""
 
 

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterable
 
 #: Programs that stand for no shell.
-_NO_SHELLS = ("nologin", "false")
+NO_SHELLS = ("nologin", "false", "sync")
 
 
 def system_user(name: str) -> pwd.struct_passwd | None:
@@ -62,6 +62,6 @@ def own_shell() -> str:
         shell = pwd.getpwuid(os.geteuid()).pw_shell
     except KeyError:
         shell = ""
-    if not shell or os.path.basename(shell) in _NO_SHELLS:
+    if not shell or os.path.basename(shell) in NO_SHELLS:
         return shutil.which("bash") or "/bin/sh"
     return shell

@@ -243,11 +243,7 @@ class PAMAuthenticator(LocalAuthenticator):
         """Open or close a session where that is asked for; return the limits that it has set."""
         if not self.open_sessions or self._sessions_failed:
             return {}
-        try:
-            load_pam()
-            answer = self._run_session(function, name)
-        except LoginUnavailable as error:
-            answer = {"failed": "load", "problem": str(error), "limits": {}}
+        answer = self._run_session(function, name)
         if answer["failed"]:
             self._sessions_failed = True
             self.log.warning(
@@ -264,7 +260,7 @@ class PAMAuthenticator(LocalAuthenticator):
         wanted = {
             "function": function,
             "service": self.service,
-            "name": name.encode(self.encoding).decode("latin-1"),
+            "name": name.encode(self.encoding, "replace").decode("latin-1"),
             "limits": rlimits.at_start(),
         }
         try:

@@ -17,12 +17,12 @@ from traitlets import TraitError
 from .. import authstate, confinement, landlock, limits, startcheck
 from ..auth import pam
 from ..auth.base import Authenticator
+from ..auth.osusers import own_name
 from ..auth.simple import DummyAuthenticator, NullAuthenticator
 from ..classmode import refuse_root
 from ..crypto import CryptKeeper
 from ..errors import ConfigError, MinihubError
 from ..local import LocalProcessSpawner, SimpleLocalProcessSpawner
-from ..manage import own_name
 from . import redaction
 from .finding import Word, check, fail, fine, warn
 from .patient import Patient
@@ -189,17 +189,13 @@ def sandbox(patient: Patient) -> Iterator[Word]:
     spawner = patient.spawner
     if not isinstance(spawner, SimpleLocalProcessSpawner) or not spawner.is_confined:
         return
-    gaps = list(confinement.gaps(spawner.hidden()))
-    for warning in spawner.sandbox_warnings():
-        if warning in gaps:
-            yield warn(
-                f"{warning} (interface {landlock.abi()})",
-                "Update the system's kernel, or run the hub as a user that nobody logs in as",
-            )
-        else:
-            yield warn(
-                warning, "Name the directories below it that servers need, instead of all of it"
-            )
+    for warning in confinement.gaps(spawner.hidden()):
+        yield warn(
+            f"{warning} (interface {landlock.abi()})",
+            "Update the system's kernel, or run the hub as a user that nobody logs in as",
+        )
+    for warning in spawner.wide_paths():
+        yield warn(warning, "Name the directories below it that servers need, instead of all of it")
 
 
 @check(

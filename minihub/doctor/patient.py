@@ -9,7 +9,6 @@ Threads: one check at a time.
 from __future__ import annotations
 
 import os
-import pwd
 import shlex
 import sqlite3
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from traitlets.config import Config
 
 from .. import addresses, config, dburl, hublock, machine, proxyfacts, sqlitefiles
 from ..app import own_files
+from ..auth.osusers import name_of_uid
 from ..config import Loaded
 from ..errors import ConfigError, MinihubError
 from ..hookinfo import UserInfo
@@ -95,10 +95,7 @@ class Patient:
 
     def name_of(self, uid: int) -> str:
         """Return a user's name, or the number without one."""
-        try:
-            return pwd.getpwuid(uid).pw_name
-        except KeyError:
-            return str(uid)
+        return name_of_uid(uid) or str(uid)
 
     # -- the parts of a hub ----------------------------------------------------------------
 

@@ -74,7 +74,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("redirect-port", "port", 0, "N", "port whose clients are sent to HTTPS", LISTEN),
     Option("redirect-to", "port", 0, "N", "port they are sent to (the public one)", LISTEN),
     Option("default-target", "text", "", "URL", "target of the route /", ROUTING),
-    Option("wait-for-default", "flag", False, "", "take nobody before there is a /", ROUTING),
+    Option(
+        "wait-for-default", "flag", False, "", "answer nobody before there is a route /", ROUTING
+    ),
     Option("error-target", "text", "", "URL", "server that renders error pages", ROUTING),
     Option("error-path", "text", "", "DIR", "directory of error pages (404.html, ...)", ROUTING),
     Option("host-routing", "flag", False, "", "the host is the first part of a route", ROUTING),

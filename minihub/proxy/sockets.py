@@ -93,6 +93,8 @@ class Sockets:
         target = options.default_target or "(no default)"
         where = address_text(options.ip, self.groups["public"])
         log.info(f"Proxying {public_scheme}://{where} to {target}")
+        if options.wait_for_default and not options.default_target:
+            log.info("Nobody is answered before there is a route / (--wait-for-default)")
         where = address_text(options.api_ip, self.groups["api"])
         log.info(f"Proxy API at {api_scheme}://{where}/api/routes")
         if self.groups["metrics"]:

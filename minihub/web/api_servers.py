@@ -33,16 +33,14 @@ from . import schemas
 from .api_base import UserModels, find_user
 from .context import Context
 from .routing import Routes
+from .waits import long_requests
 
 log = logging.getLogger("minihub.web")
 routes = Routes()
 
-#: Streams that may keep a thread at once; the server has this many threads and a reserve.
-MAX_STREAMS = 100
-#: How many of them may be pages'.
+#: How many of the long requests may be streams of pages.
 MAX_PAGE_STREAMS = 80
 KEEPALIVE_S = 8.0
-_streams = threading.BoundedSemaphore(MAX_STREAMS)
 _page_streams = threading.BoundedSemaphore(MAX_PAGE_STREAMS)
 
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
@@ -405,7 +403,9 @@ def progress(ctx: Context, name: str, server_name: str = "") -> Any:
     if not server.active and server.failure is None:
         raise BadRequest(f"{server.full_name} is not starting...")
     url = ctx.site.hub.server_url(user.name, server_name)
-    slots = [_streams] if ctx.caller.token is not None else [_page_streams, _streams]
+    slots = [long_requests]
+    if ctx.caller.token is None:
+        slots.insert(0, _page_streams)
     tell = ctx.texts.tell if ctx.caller.token is None else str
     stream: Any = _Stream.open(_events(server, url, tell), slots)
     if stream is None:

@@ -437,9 +437,8 @@ def make_code(ctx: Context, name: str, server_name: str = "") -> Any:
             expires_at=clock.isoformat(clock.after(lifetime)),
         )
     accept_url = f"{ctx.site.hub_prefix}accept-share?{urlencode({'code': code})}"
-    shown = {"code": code, "accept_url": accept_url, "full_accept_url": None}
-    if ctx.site.hub.info.public_origin:
-        shown["full_accept_url"] = ctx.site.hub.info.public_origin + accept_url
+    full = shapes.full_url(accept_url, ctx.site.hub.info.public_origin)
+    shown = {"code": code, "accept_url": accept_url, "full_accept_url": full}
     return ctx.json(_code_model(ctx, made) | shown)
 
 

@@ -22,6 +22,7 @@ from ..models import ClassCode, Credential, Group, GroupMember, User
 from ..roster import MAX_BYTES, Plan, Roster, Slip, password_state
 from ..texts import Text
 from ..urls import escape_name
+from .admin_page import admin_path
 from .class_pages import TEACHER, class_url, invitation, keeper
 from .context import Context
 from .routing import Access, Routes
@@ -85,9 +86,7 @@ def people(ctx: Context) -> Any:
                 "password": password_state(secret),
                 "expires_at": secret.expires_at if secret else None,
                 "expired": bool(secret and secret.expires_at and secret.expires_at <= now),
-                "url": f"{ctx.site.hub_prefix}admin/user/{escape_name(user.name)}"
-                if sees_admin
-                else "",
+                "url": admin_path(ctx, "user", escape_name(user.name)) if sees_admin else "",
                 "reset_url": class_url(ctx, f"reset/{escape_name(user.name)}"),
             }
         )

@@ -90,7 +90,7 @@ class Context:
     @cached_property
     def origin(self) -> str:
         """``scheme://host[:port]`` at which people reach the hub's pages."""
-        return self.site.public_origin or f"{self.scheme}://{self.host}"
+        return self.site.hub.info.public_origin or f"{self.scheme}://{self.host}"
 
     @property
     def secure(self) -> bool:

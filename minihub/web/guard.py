@@ -91,17 +91,7 @@ class Guard:
         Then it also takes LEAST_S, so that no authenticator tells by the clock which names there
         are. Raises TooManyAttempts before the block.
         """
-        began, one = clock.monotonic(), Try()
-        one.right()
-        try:
-            with self._password(ctx, name) as one:
-                yield one
-        finally:
-            if not one.was_right:
-                time.sleep(max(0.0, LEAST_S - (clock.monotonic() - began)))
-
-    @contextmanager
-    def _password(self, ctx: Context, name: str) -> Iterator[Try]:
+        began = clock.monotonic()
         key, address = self._key(name), ctx.remote_ip
         device = self._device(ctx, key)
         if device:
@@ -110,7 +100,11 @@ class Guard:
             place = self._logins
             names = {"client": f"{address}\0{key}", "name": key, "address": address}
         with self._enter(place, names, f"login as {shown(name)} from {safe(address, 64)}") as one:
-            yield one
+            try:
+                yield one
+            finally:
+                if not one.was_right:
+                    time.sleep(max(0.0, LEAST_S - (clock.monotonic() - began)))
 
     @contextmanager
     def code(self, ctx: Context) -> Iterator[Try]:

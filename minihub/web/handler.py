@@ -9,7 +9,8 @@ Threads: as the :class:`~minihub.web.context.Context` it shows.
 from __future__ import annotations
 
 import logging
-from http.cookies import SimpleCookie
+from contextlib import suppress
+from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -35,8 +36,15 @@ class RequestView:
 
     @property
     def cookies(self) -> SimpleCookie:
-        """The cookies sent, each with its ``value``; of repeated ones the last."""
-        return SimpleCookie({name: values[-1] for name, values in self._ctx.jar.items()})
+        """The cookies sent, each with its ``value``; of repeated ones the last.
+
+        Without those whose names Python's cookies do not know, such as ``a[1]``.
+        """
+        found = SimpleCookie()
+        for name, values in self._ctx.jar.items():
+            with suppress(CookieError):
+                found[name] = values[-1]
+        return found
 
     @property
     def arguments(self) -> dict[str, list[bytes]]:

@@ -165,7 +165,7 @@ def _chosen(ctx: Context, authenticator: Any) -> tuple[str, str]:
         raise _Refused(
             Text("This cannot be a name: %(problem)s.", problem=problem),
             "username",
-            "" if authenticator.why_no_name(better) else better,
+            "" if authenticator.why_no_name(better) or mixed_up_problem(better) else better,
         )
     password = ctx.form.get("password", "")
     if not tokens.same_secret(password, ctx.form.get("again", "")):

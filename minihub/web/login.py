@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 import os
-import pwd
 import uuid
 from typing import Any
 from urllib.parse import urlencode
 
 from .. import aio, metrics
 from ..auth.classroom import CLOSED, CodeExpired, MustSetPassword, StillWaiting
+from ..auth.osusers import NO_SHELLS, name_of_uid, system_user
 from ..auth.results import AuthResult, InvalidUser, LoginUnavailable, NotAllowed
 from ..errors import AuthError, Forbidden
 from ..logs import safe
@@ -36,7 +36,6 @@ routes = Routes()
 #: What a login may end with although nobody guessed wrong.
 _NOT_WRONG = (NotAllowed, LoginUnavailable, MustSetPassword, CodeExpired, StillWaiting)
 #: Programs that stand for "nobody logs in here" in the table of users (nologin(8), false(1)).
-_NO_SHELLS = ("nologin", "false", "sync")
 
 
 def start_session(ctx: Context, user: User) -> None:
@@ -260,7 +259,7 @@ def owner_page(ctx: Context, code: str, status: int = 200, error: str = "") -> A
         "owner.html",
         status,
         url=f"{ctx.site.hub_prefix}login?{urlencode({'owner': code})}",
-        username="" if link.uid == 0 else _name_of(link.uid),
+        username="" if link.uid == 0 else name_of_uid(link.uid) or f"user-{link.uid}",
         ask_username=link.uid == 0,
         needs_account=_needs_account(ctx),
         new_hub=not ctx.site.accounts.has_admin(),
@@ -282,7 +281,7 @@ def become_owner(ctx: Context, code: str) -> Any:
         if problem:
             return owner_page(ctx, code, 400, problem)
     else:
-        name = _name_of(link.uid)
+        name = name_of_uid(link.uid) or f"user-{link.uid}"
     name = site.authenticator.normalize_username(name)
     try:
         aio.call(site.authenticator.add_user, site.hub.person(name, admin=True))
@@ -298,13 +297,6 @@ def become_owner(ctx: Context, code: str) -> Any:
     return ctx.redirect(site.hub_prefix + "home")
 
 
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user-{uid}"
-
-
 def _needs_account(ctx: Context) -> bool:
     """Return whether users of this hub are users of the machine, for their logins or servers."""
     spawner = ctx.site.hub.spawner_class
@@ -313,13 +305,12 @@ def _needs_account(ctx: Context) -> bool:
 
 def _unfit_owner(name: str) -> str:
     """Return why ``name`` cannot own a hub whose users are the machine's, or an empty text."""
-    try:
-        entry = pwd.getpwnam(name)
-    except (KeyError, ValueError):
+    entry = system_user(name)
+    if entry is None:
         return Text("This machine has no user of that name. Make one first, or name another.")
     if entry.pw_uid == 0:
         return Text("The owner cannot be root. Name an ordinary user of this machine.")
-    if os.path.basename(entry.pw_shell) in _NO_SHELLS:
+    if os.path.basename(entry.pw_shell) in NO_SHELLS:
         return Text(
             "That is an account of the system, nobody logs in with it. Name an ordinary user."
         )

@@ -32,16 +32,16 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from .. import clock
-from .api_servers import MAX_STREAMS
 from .channel import BRIEF, Channel
 from .site import MAX_BODY_BYTES
+from .waits import MAX_LONG
 
 log = logging.getLogger("minihub.web")
 
-#: Workers that no progress stream may take.
+#: Workers that neither streams nor waits for servers may take.
 RESERVED_THREADS = 16
 #: How many requests may be served at once that change something, and how many others.
-THREADS = MAX_STREAMS + RESERVED_THREADS
+THREADS = MAX_LONG + RESERVED_THREADS
 #: How long the leader may serve one request before another thread leads.
 PATIENCE_S = 0.005
 #: From so many connections on, those have to go that have kept the server waiting longest: some

@@ -125,7 +125,7 @@ def user_model(
 
 
 def full_url(url: str, origin: str) -> str | None:
-    """Return a server's URL with its host, None where that is not known."""
+    """Return a URL with its host, None where that is not known."""
     if "://" in url:
         return url
     return origin + url if origin else None
@@ -164,7 +164,7 @@ def server_model(
         "user_options": user_options,
         "progress_url": progress_url,
         "full_url": full_url(url, origin),
-        "full_progress_url": origin + progress_url if origin else None,
+        "full_progress_url": full_url(progress_url, origin),
     }
     if state is not None:
         model["state"] = dict(state)

@@ -121,11 +121,8 @@ class Site:
         self.guard = Guard(hub.authenticator, identity.secret)
         self.waits = Waits()
         self.trust = Trust(hub.options.trusted_downstream_ips)
-        place = urlsplit(hub.info.public_url)
-        #: ``scheme://host[:port]`` of the public site where that is known, else empty.
-        self.public_origin = f"{place.scheme}://{place.netloc}" if place.netloc else ""
         #: How browsers reach the site where that is known, else empty.
-        self.public_scheme = place.scheme
+        self.public_scheme = urlsplit(hub.info.public_url).scheme
         if not self.public_scheme and addresses.scheme(self.options) == "https":
             self.public_scheme = "https"
         self.settings = settings

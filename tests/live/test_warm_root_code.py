@@ -193,6 +193,10 @@ def test_module_that_others_can_change_is_left_out_and_named(room, bench, env, m
         ("open('/proc/1/cmdline')", "leads to another process or file"),
         ("import subprocess\nsubprocess.run(['{foreign}'])", "belongs to the user"),
         ("import ctypes\nctypes.CDLL('{foreign}')", "belongs to the user"),
+        (
+            "import os, pathlib\nos.open(pathlib.Path('{foreign}'), os.O_RDONLY)",
+            "belongs to the user",
+        ),
         ("import sqlite3\nsqlite3.connect('{foreign}')", "belongs to the user"),
         ("open('/tmp/no-such-file')", "/tmp can be written by everybody"),
     ],

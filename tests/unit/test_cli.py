@@ -161,6 +161,7 @@ def test_what_needs_no_configuration_imports_nothing_heavy(argument):
         ("--help=1", "--help takes no value"),
         ("config check --strit", 'unknown flag --strit. Did you mean "--strict"?'),
         ("--strict", "--strict belongs to config check"),
+        ("doctor --classroom", "--classroom belongs to the start"),
         ("config check a b", 'config check does not know what to do with "b"'),
         ("admin link ana", 'admin link does not know what to do with "ana"'),
         ("options", "options needs one of --yaml, --markdown and --overview"),

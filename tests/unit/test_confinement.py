@@ -240,3 +240,13 @@ def test_sockets_are_held_back_where_the_kernel_can(tmp_path):
     assert not description(rules, 8)["handled"] & connect
     (_shared, write), (_usr, read) = description(rules, 9)["rules"]
     assert write & connect and not read & connect
+
+
+def test_names_of_sockets_may_hold_anything(tmp_path, monkeypatch):
+    """The kernel prints them as they are, and anybody may make one."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    (tmp_path / "table").write_text(
+        "Num RefCount Protocol Flags Type St Inode Path\n"
+        "0: 2 0 00010000 0001 01 1 @a\nb c d zz e f g /x\n0: 2 0 00010000 0001 01 2 @\x0bz\n"
+    )
+    assert list(confinement.private_sockets(str(tmp_path / "table"))) == []

@@ -84,3 +84,36 @@ def test_cancelled_start_does_not_wait_for_the_proxy(routes, monkeypatch):
 
     with pytest.raises(Cancelled):
         routes.add_server(Server(1, "ada", ""), still_wanted)
+
+
+class Picky:
+    """A proxy that refuses one route."""
+
+    def __init__(self) -> None:
+        self.added: list[str] = []
+
+    def get_all_routes(self):
+        return {}
+
+    def add_route(self, spec, target, data):
+        if spec == "/bad/":
+            raise ProxyError("no target")
+        self.added.append(spec)
+
+    extra_routes = {"/bad/": "http://127.0.0.1:2"}
+
+
+def test_route_that_is_refused_does_not_keep_the_hubs_own_away():
+    """A proxy that has just begun answers nobody before it has that one."""
+    proxy = Picky()
+    routes = HubRoutes(
+        proxy=proxy,
+        info=SimpleNamespace(api_url="http://127.0.0.1:1/hub/api"),
+        services=SimpleNamespace(routes=dict),
+        activity=None,
+        servers=list,
+        person=None,
+    )
+    with pytest.raises(ProxyError, match="no target"):
+        routes.check()
+    assert proxy.added == [routes.hub_routespec]

@@ -58,6 +58,7 @@ def test_limits_are_understood(given, understood):
         ({"nofile": [2, 1]}, "nofile: the soft limit 2 is above the hard one 1"),
         ({"nofile": ["unlimited", 1]}, "nofile: the soft limit unlimited is above the hard one 1"),
         ({"fsize": 2**64}, "fsize: 18446744073709551616 is more than this system can count"),
+        ({"nofile": 1.5}, "nofile: 1.5 is no limit; give a number"),
     ],
 )
 def test_what_is_no_limit_is_refused_by_name(given, message):
@@ -79,6 +80,10 @@ def test_limits_that_are_not_held_as_one_might_think_are_told(monkeypatch):
     assert not list(rlimits.missing({"nofile": 101, "nproc": 50}, is_shared=False))
     (told,) = rlimits.missing({"nproc": 50}, is_shared=True)
     assert "nproc does not bind root" in told
+    monkeypatch.setattr(rlimits, "_most_open", lambda: 1048576)
+    (told,) = rlimits.missing({"nofile": 1048577}, is_shared=False)
+    assert "nofile is to be 1048577" in told and "allows 1048576" in told
+    assert not list(rlimits.missing({"nofile": 1048576}, is_shared=False))
 
 
 def test_right_to_raise_limits_is_known():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -49,6 +50,11 @@ def test_one_caller_holds_some_threads_and_all_together_not_all():
             server.stopped.set()
         assert all(one.result() for one in taken)
     server.stopped.clear()
+    with contextlib.ExitStack() as streams:  # which take of the same places
+        for _ in range(waits.MAX_LONG):
+            assert waits.long_requests.acquire(blocking=False)
+            streams.callback(waits.long_requests.release)
+        assert not places.settled(caller("ada"), server, 30.0)
     with ThreadPoolExecutor(1) as pool:  # the places are free again
         late = pool.submit(places.settled, caller("eve"), server, 30.0)
         assert server.entered.acquire(timeout=30)
